@@ -8,10 +8,11 @@ __all__ = ['PLATE_MM', 'SCENE_MM', 'SCENE_ORIGIN_MM', 'PX_PER_MM', 'native_max',
            'random_clutter', 'random_holder', 'random_light', 'scene', 'pose', 'project', 'plate_corners', 'crop',
            'random_width', 'random_track', 'shimmer', 'random_shimmer', 'lattice', 'keys', 'between_nodes', 'look',
            'sample_scene', 'exact_flow', 'native_corners', 'curved_motion', 'linear_motion', 'psf', 'random_blur',
-           'blur_matrix', 'expose', 'tone', 'random_tone', 'noise', 'random_noise', 'mosaic', 'sharpen',
-           'random_sharpen', 'quantisation', 'block_cosines', 'block_bases', 'block_matrices', 'jpeg',
-           'resample_matrix', 'resample', 'random_codec', 'h264', 'Theta', 'null_theta', 'sample_theta', 'Degraded',
-           'only', 'to_sensor', 'per_frame', 'camera', 'store', 'to_canvas', 'degrade']
+           'blur_matrix', 'expose', 'meter', 'tone', 'random_tone', 'noise', 'random_noise', 'fill', 'bayer_mask',
+           'mosaic', 'separable', 'sharpen', 'random_sharpen', 'quantisation', 'block_cosines', 'block_bases',
+           'block_matrices', 'jpeg', 'resample_matrix', 'resample', 'random_codec', 'h264', 'Theta', 'null_theta',
+           'sample_theta', 'Degraded', 'only', 'to_sensor', 'per_frame', 'camera', 'store', 'canvas_matrices',
+           'to_canvas', 'degrade']
 
 # %% ../nbs/02_degradation.ipynb #47663d27
 import math
@@ -31,7 +32,7 @@ SCENE_MM = (640, 280)        # width, height of the scene's texture
 SCENE_ORIGIN_MM = (320, 139) # the plate's centre, from the texture's top left corner
 PX_PER_MM = 0.5              # the texture's resolution
 native_max = (32, 64)        # (H, W) of the padded buffer that native frames live in
-oversampling = 1.5           # samples per canvas pixel on which the continuous image is held before the sensor
+oversampling = (1.5, 1.25)   # (y, x) samples per canvas pixel on which the continuous image is held before the sensor
 margin = (4, 8)              # (y, x) canvas pixels beyond the frame's edges, for blur to draw from
 
 # %% ../nbs/02_degradation.ipynb #c2509bd7
@@ -82,7 +83,7 @@ def random_bands(
     centre = torch.where(side, 1., -1.) * (70 + 75 * place)
     u = soft_window(y, centre, 3 + 60 * height ** 3, 1.5 + 25 * soft ** 2)
     v = soft_window(x, 400 * (shift - 0.5), 300 + 900 * width, 4 + 60 * soft)
-    return u, v, draws.normal(1, n) * 0.35 + draws.normal(3, n) * 0.05
+    return u, v, draws.normal(1, n) * 0.35 + draws.normal(3, n) * 0.03
 
 # %% ../nbs/02_degradation.ipynb #8c54f698
 def random_clutter(
@@ -98,7 +99,7 @@ def random_clutter(
     v = soft_window(x, 600 * (shift - 0.5), 15 + 250 * width ** 2, 2 + 12 * soft)
     letters = F.interpolate(draws.normal(n, 80), x.numel(), mode='linear') * 2
     v[:, ::2] = v[:, ::2] * (letters[:, ::2] + rough[:, ::2, None] - 0.3).clamp(0, 1)
-    return u, v, (draws.normal(1, n) * 0.5 + draws.normal(3, n) * 0.15) * present[:, None]
+    return u, v, (draws.normal(1, n) * 0.5 + draws.normal(3, n) * 0.1) * present[:, None]
 
 # %% ../nbs/02_degradation.ipynb #5813dc0f
 def random_holder(
@@ -138,15 +139,15 @@ def scene(
     "Put plates among holder, bodywork, bumper and clutter"
     u, v, colour = (torch.cat(part, k) for part, k in zip(zip(random_body(draws), random_bands(draws), random_clutter(draws)), (1, 1, 2)))
     mask, holder = random_holder(draws)
-    ambient = torch.where(draws.flip(.2), draws.uniform(.1, .8), torch.ones(len(draws), device=draws.device))
-    y = (rearrange(u, 'b r y -> b 1 y r') * rearrange(colour, 'b c r -> b c 1 r')) @ v[:, None]
-    y = torch.lerp(y, holder, mask).mul_(ambient[:, None, None, None])
+    ambient = torch.where(draws.flip(.25), draws.uniform(.1, .8), torch.ones(len(draws), device=draws.device))
+    y = ((rearrange(u, 'b r y -> b 1 y r') * rearrange(colour, 'b c r -> b c 1 r')).flatten(1, 2) @ v).unflatten(1, (3, -1))
+    y.lerp_(holder, mask).mul_(ambient[:, None, None, None])
     top, left = (int((o - p / 2) * PX_PER_MM) for o, p in zip(SCENE_ORIGIN_MM[::-1], PLATE_MM[::-1]))
     where = y[..., top:top + rgb.shape[-2], left:left + rgb.shape[-1]]
     where.lerp_(rgb * random_light(draws), alpha)
     return y.clamp_(0, 1)
 
-# %% ../nbs/02_degradation.ipynb #496f157f
+# %% ../nbs/02_degradation.ipynb #5f508861
 def pose(
     width:Tensor, # (...) plate width, native px
     stretch:Tensor, # (...) ρ: vertical over horizontal scale
@@ -161,7 +162,7 @@ def pose(
     rows = [torch.stack([c * scale, down[0], zero], -1), torch.stack([s * scale, down[1], zero], -1)]
     return torch.stack(rows + [torch.cat([perspective, torch.ones_like(scale)[..., None]], -1)], -2)
 
-# %% ../nbs/02_degradation.ipynb #5f508861
+# %% ../nbs/02_degradation.ipynb #ed8e4343
 def project(
     homography:Tensor, # (..., 3, 3)
     points:Tensor, # (..., 2, N) or broadcastable, x first
@@ -170,7 +171,7 @@ def project(
     q = homography[..., :2] @ points + homography[..., 2:]
     return q[..., :2, :] / q[..., 2:, :]
 
-# %% ../nbs/02_degradation.ipynb #ed8e4343
+# %% ../nbs/02_degradation.ipynb #7db4d18f
 def plate_corners(
     device='cpu', # device of the result
 ) -> Tensor: # (2, 4) mm: top left, top right, bottom right, bottom left
@@ -178,7 +179,7 @@ def plate_corners(
     w, h = PLATE_MM
     return torch.tensor([[-w, w, w, -w], [-h, -h, h, h]], device=device) / 2
 
-# %% ../nbs/02_degradation.ipynb #0587ffb3
+# %% ../nbs/02_degradation.ipynb #4cd7fc91
 def crop(
     view:Tensor, # (B, T, 3, 3) scene mm → image px
     margins:Tensor, # (B, T, 4) left, top, right, bottom, px
@@ -194,7 +195,7 @@ def crop(
     place[..., :2, 2] = lo
     return size.flip(-1).long(), torch.linalg.inv(view) @ place
 
-# %% ../nbs/02_degradation.ipynb #ac26a648
+# %% ../nbs/02_degradation.ipynb #5abcaf8e
 def random_width(
     draws:Draws, # randomness
     severity:Tensor, # (B,) in [0, 1]
@@ -205,7 +206,7 @@ def random_width(
     lo, hi = dict(A=(38, 47), B=(27, 40)).get(scenario, (38 - 11 * severity, 47))
     return lo + (hi - lo) * u
 
-# %% ../nbs/02_degradation.ipynb #4cd7fc91
+# %% ../nbs/02_degradation.ipynb #48d6c1b7
 def random_track(
     draws:Draws, # randomness
     width:Tensor, # (B,) plate width in the reference frame, native px
@@ -229,7 +230,7 @@ def random_track(
     margins = side + (0.8 + 2.2 * s[..., None]) * loose.where(loose > 0, loose * 0.6) + 0.5 * shake[..., None] * torch.stack([n[6], n[7], n[8], -n[7]], -1)
     return crop(pose(w, ρ, φ, k, g), margins, 8 * draws.uniform(0, 1, T, 2))
 
-# %% ../nbs/02_degradation.ipynb #48d6c1b7
+# %% ../nbs/02_degradation.ipynb #dc755b09
 def shimmer(
     points:Tensor, # (..., 2, N) canvas px
     waves:Tensor, # (..., K, 4): amplitude (px), direction (rad), frequency (cycles per px), phase (rad)
@@ -242,7 +243,7 @@ def shimmer(
         points = points + (-1 if inverse else 1) * torch.stack([θ.cos() * shift, θ.sin() * shift], -2)
     return points
 
-# %% ../nbs/02_degradation.ipynb #db4122c1
+# %% ../nbs/02_degradation.ipynb #8f5bf5d0
 def random_shimmer(
     draws:Draws, # randomness
     T:int, # frames
@@ -254,10 +255,10 @@ def random_shimmer(
     strength = 0.35 * severity * draws.uniform() ** 2
     return torch.stack([a * strength[:, None, None], 2 * math.pi * θ, 1 / (32 + 60 * f), 2 * math.pi * phase], -1)
 
-# %% ../nbs/02_degradation.ipynb #ad1abdeb
+# %% ../nbs/02_degradation.ipynb #8ab80bac
 lattice_step = 4 # canvas px between the lattice's nodes
 
-# %% ../nbs/02_degradation.ipynb #b7423d01
+# %% ../nbs/02_degradation.ipynb #fa92eb13
 def lattice(
     device='cpu', # device of the result
 ) -> Tensor: # (2, 13, 31) canvas coordinates, x first
@@ -266,7 +267,7 @@ def lattice(
     y, x = (torch.arange(-m, n + m + 1, lattice_step, dtype=torch.float, device=device) for m, n in ((my, h), (mx, w)))
     return torch.stack(torch.meshgrid(x, y, indexing='xy'))
 
-# %% ../nbs/02_degradation.ipynb #11ed952a
+# %% ../nbs/02_degradation.ipynb #e6f88cd7
 def keys(
     x:Tensor, # distance in samples
 ) -> Tensor: # weight
@@ -274,7 +275,7 @@ def keys(
     x = x.abs()
     return torch.where(x < 1, (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2) * (x < 2)
 
-# %% ../nbs/02_degradation.ipynb #8ab80bac
+# %% ../nbs/02_degradation.ipynb #37d99033
 def between_nodes(
     nodes:Tensor, # (..., 13, 31) values on the lattice
     y:Tensor, # (h,) canvas coordinates
@@ -285,7 +286,7 @@ def between_nodes(
     my, mx = keys((y[:, None] - grid[1, :, 0]) / lattice_step), keys((x[:, None] - grid[0, 0]) / lattice_step)
     return my @ nodes @ mx.T
 
-# %% ../nbs/02_degradation.ipynb #fa92eb13
+# %% ../nbs/02_degradation.ipynb #b3803d8d
 def look(
     homography:Tensor, # (..., 3, 3) canvas px → scene mm
     waves:Tensor, # (..., K, 4)
@@ -294,7 +295,7 @@ def look(
     grid = lattice(homography.device)
     return project(homography, shimmer(grid.flatten(1), waves)).unflatten(-1, grid.shape[1:])
 
-# %% ../nbs/02_degradation.ipynb #e6f88cd7
+# %% ../nbs/02_degradation.ipynb #7b655bb4
 def sample_scene(
     scene:Tensor, # (B, 3, 140, 320)
     view:Tensor, # (B, 2, 13, 31) from `look`
@@ -307,7 +308,7 @@ def sample_scene(
     grid = between_nodes((view + origin) * (2 / half) - 1, y, x)
     return F.grid_sample(scene, rearrange(grid, 'b c h w -> b h w c'), align_corners=False, padding_mode='border')
 
-# %% ../nbs/02_degradation.ipynb #37d99033
+# %% ../nbs/02_degradation.ipynb #da45d07d
 def exact_flow(
     homography:Tensor, # (B, T, 3, 3)
     waves:Tensor, # (B, T, K, 4)
@@ -320,7 +321,7 @@ def exact_flow(
     flow[:, r] = 0
     return between_nodes(flow, *(torch.arange(n, device=device) + 0.5 for n in canvas))
 
-# %% ../nbs/02_degradation.ipynb #b3803d8d
+# %% ../nbs/02_degradation.ipynb #b0f20015
 def native_corners(
     homography:Tensor, # (B, T, 3, 3)
     waves:Tensor, # (B, T, K, 4)
@@ -330,7 +331,7 @@ def native_corners(
     at = shimmer(project(torch.linalg.inv(homography), plate_corners(homography.device)), waves, inverse=True)
     return rearrange(at, 'b t c k -> b t k c') * (size / torch.tensor(canvas, device=size.device)).flip(-1)[:, :, None]
 
-# %% ../nbs/02_degradation.ipynb #da45d07d
+# %% ../nbs/02_degradation.ipynb #61a54aa9
 def curved_motion(
     length:Tensor, # (...) of the path, px
     angle:Tensor, # (...) of its chord, radians
@@ -343,7 +344,7 @@ def curved_motion(
     taps = length[..., None, None] * (at[:, None] * along[..., None, :] + bend[..., None, None] * sag[:, None] * across[..., None, :])
     return taps, length[..., None] / 3 / math.sqrt(12) * along.abs()
 
-# %% ../nbs/02_degradation.ipynb #30fe698f
+# %% ../nbs/02_degradation.ipynb #9513a8d3
 def linear_motion(
     length:Tensor, # (...) px
     angle:Tensor, # (...) radians
@@ -351,7 +352,7 @@ def linear_motion(
     "Motion along a straight line"
     return curved_motion(length, angle, torch.zeros_like(length))
 
-# %% ../nbs/02_degradation.ipynb #b5df7287
+# %% ../nbs/02_degradation.ipynb #0bc6c66c
 def psf(
     sigma:Tensor, # (...) Gaussian of lens and sensor, px
     defocus:Tensor, # (...) radius of the disc of confusion, px
@@ -359,7 +360,7 @@ def psf(
     "Lens blur: a disc of radius ρ enters with its variance along one axis, ρ²/4"
     return (sigma ** 2 + defocus ** 2 / 4).sqrt()
 
-# %% ../nbs/02_degradation.ipynb #adec3d22
+# %% ../nbs/02_degradation.ipynb #f45639f0
 def random_blur(
     draws:Draws, # randomness
     T:int, # frames
@@ -368,82 +369,89 @@ def random_blur(
     "Lens, focus and motion, which differ between tracks and wander within them"
     u, n = draws.uniform(0, 1, 6)[..., None].unbind(1), draws.normal(4, T).unbind(1)
     s = severity[:, None]
-    sigma = psf(0.22 + (0.12 + 0.3 * s) * u[0] + torch.zeros_like(n[0]), (0.9 * s * u[1] ** 2 * (1 + 0.3 * n[0])).clamp(min=0))
-    length = ((0.2 + 2.4 * s) * u[2] ** 2 * (1 + 0.25 * n[1])).clamp(min=0)
+    sigma = psf(0.4 + (0.12 + 0.3 * s) * u[0] + torch.zeros_like(n[0]), (0.2 + 1.5 * s * u[1] ** 2 * (1 + 0.3 * n[0])).clamp(min=0))
+    length = ((0.4 + 2.8 * s) * u[2] ** 2 * (1 + 0.25 * n[1])).clamp(min=0)
     angle = 2 * math.pi * u[3] + 0.2 * n[2]
     taps, spread = curved_motion(length, angle, 0.5 * (u[4] - 0.5) * (u[5] < .5) + 0.05 * n[3])
     return taps, (sigma[..., None] ** 2 + spread ** 2).sqrt()
 
-# %% ../nbs/02_degradation.ipynb #0a035bf1
+# %% ../nbs/02_degradation.ipynb #9938f0f9
 def blur_matrix(
     n:Tensor, # (B,) cells of the frame along this axis
     max_out:int, # rows per tap; rows from n on are zero
     taps:Tensor, # (B, K) px along this axis
     sigma:Tensor, # (B,) px; exactly 0: no blur, plain area averaging
-    length:int, # canvas px that the cells span
-    extent:int, # canvas px of margin
+    axis:int, # 0: y, 1: x
 ) -> Tensor: # (B, K, max_out, samples); rows sum to 1
     "Blur with each tap, then average over the cells, as one matrix"
-    samples = int((length + 2 * extent) * oversampling)
-    pitch = (n / (length * oversampling))[:, None, None, None]
-    x = (torch.arange(samples, device=n.device) + 0.5 - extent * oversampling) * pitch
-    d = torch.arange(max_out + 1, device=n.device)[:, None] - (x + taps[..., None, None])
+    length, rate, extent = canvas[axis], oversampling[axis], margin[axis]
+    pitch = (n / (length * rate))[:, None, None, None]
+    samples = torch.arange(int((length + 2 * extent) * rate), device=n.device) + 0.5 - extent * rate
+    edges = torch.arange(max_out + 1, device=n.device)[:, None] - taps[..., None, None]
     wide = (sigma[:, None, None, None] ** 2 + pitch ** 2 / 12).sqrt() * math.sqrt(2)
-    below = torch.erf(d / wide)
+    below = torch.erf(edges / wide - samples * (pitch / wide))
     sharp = sigma == 0
-    if sharp.any(): below[sharp] = (2 * d[sharp] / pitch[sharp]).clamp(-1, 1)
+    if sharp.any(): below[sharp] = (2 * (edges[sharp] / pitch[sharp] - samples)).clamp(-1, 1)
     cells = below.diff(dim=-2)
     inside = torch.arange(max_out, device=n.device)[:, None] < n[:, None, None, None]
-    return cells * (inside / cells.sum(-1, keepdim=True).clamp(min=1e-6))
+    return cells.mul_(inside / cells.sum(-1, keepdim=True).clamp(min=1e-6))
 
-# %% ../nbs/02_degradation.ipynb #208fc8c8
+# %% ../nbs/02_degradation.ipynb #98bffeff
 def expose(
     x:Tensor, # (B, 3, h, w) samples of the continuous image, with margin
     size:Tensor, # (B, 2) native (h, w)
-    taps:Tensor, # (B, 3, 2) px
+    taps:Tensor, # (B, 3, 2) px, x first
     sigma:Tensor, # (B, 2) px, x first
 ) -> Tensor: # (B, 3, 32, 64); zero outside size
     "↓s(𝒦 ∗ x): blur and average over the sensor's cells"
-    ax = blur_matrix(size[:, 1], native_max[1], taps[..., 0], sigma[:, 0], canvas[1], margin[1])
-    ay = blur_matrix(size[:, 0], native_max[0], taps[..., 1], sigma[:, 1], canvas[0], margin[0])
+    ay, ax = (blur_matrix(size[:, k], native_max[k], taps[..., 1 - k], sigma[:, 1 - k], k) for k in (0, 1))
     z = rearrange(x, 'b c y x -> b (c y) x') @ rearrange(ax, 'b k o x -> b x (k o)')
     z = rearrange(z, 'b (c y) (k o) -> b c (y k) o', c=x.shape[1], k=ax.shape[1])
     return (rearrange(ay, 'b k o y -> b 1 o (y k)') / ax.shape[1]) @ z
 
-# %% ../nbs/02_degradation.ipynb #b0f20015
+# %% ../nbs/02_degradation.ipynb #6b919ee9
+def meter(
+    x:Tensor, # (B, 3, h, w) light; zero outside the frame
+    size:Tensor, # (B, 2) native (h, w)
+    level:Tensor, # (B,) wanted root mean square, 0: leave the exposure alone
+) -> Tensor: # (B,) factor on the light
+    "Exposure that brings a frame to a level, changing the light by at most a factor of three"
+    rms = (x.square().sum((1, 2, 3)) / (3 * size.prod(-1))).sqrt()
+    return torch.where(level > 0, (level / rms.clamp(min=1e-3)).clamp(0.35, 3), torch.ones_like(level))
+
+# %% ../nbs/02_degradation.ipynb #70451d97
 def tone(
-    x:Tensor, # (B, ..., 3, h, w) in [0, 1]
+    x:Tensor, # (B, ..., 3, h, w) light
     gain:Tensor, # (B, ..., 3)
     gamma:Tensor, # (B, ...)
     lift:Tensor, # (B, ...)
     gray:Tensor, # (B, ...) in [0, 1]: how much of the colour is lost
 ) -> Tensor: # as x, in [0, 1]
     "Exposure, white balance, gamma, veiling light"
-    x = x.clamp(1e-4, 1) ** gamma[..., None, None, None]
-    x = torch.lerp(x, x.mean(-3, keepdim=True), gray[..., None, None, None])
-    return (x * gain[..., None, None] + lift[..., None, None, None]).clamp(0, 1)
+    x = (x * gain[..., None, None]).clamp_(1e-4, 1).pow_(gamma[..., None, None, None])
+    return x.lerp_(x.mean(-3, keepdim=True), gray[..., None, None, None]).add_(lift[..., None, None, None]).clamp_(0, 1)
 
-# %% ../nbs/02_degradation.ipynb #2b8c35d2
+# %% ../nbs/02_degradation.ipynb #46bd9651
 def random_tone(
     draws:Draws, # randomness
     T:int, # frames
     severity:Tensor, # (B,)
-    scenario:str=None, # B: more night and infrared
-) -> tuple: # gain (B, T, 3), gamma (B, T), lift (B, T), gray (B,)
+    scenario:str=None, # A: daylight · B: more night and infrared
+) -> tuple: # level (B,), gain (B, T, 3), gamma (B, T), lift (B, T), gray (B,), night (B,) bool
     "Exposure of a track, its wander of 2–17 grey levels, flips, colour cast, haze"
     s, u = severity, draws.uniform(0, 1, 8).unbind(-1)
-    night = u[0] < dict(A=0., B=.35).get(scenario, .2)
-    level = torch.where(night, 0.3 + 0.7 * u[1], 0.55 + 0.55 * u[1])
-    wander = (0.01 + (0.02 + 0.05 * s) * u[2])[:, None] * draws.normal(T)
-    flips = draws.flip(.5, T) & (u[3] < 0.2 * s)[:, None]
-    exposure = level[:, None] * wander.exp() * torch.where(flips, 0.45 + 0.3 * u[4][:, None], 1.)
+    night = u[0] < dict(A=0., B=.4).get(scenario, .2)
+    level = torch.where(night, 0.2 + 0.35 * u[1], 0.3 + (0.25 + 0.2 * s) * u[1])
+    wander = (0.01 + (0.02 + 0.07 * s) * u[2])[:, None] * draws.normal(T)
+    flips = draws.flip(.5, T) & (u[3] < 0.25 * s)[:, None]
+    exposure = wander.exp() * torch.where(flips, 0.45 + 0.35 * u[4][:, None], 1.)
     balance = (draws.normal(3) * 0.05)[:, None] * (1 + 2 * (u[5] < .2)[:, None, None]) + draws.normal(T, 3) * 0.008
-    lift = (0.25 * s * u[6] ** 2 * level)[:, None].expand(-1, T)
-    gray = torch.where(night & (u[5] > .5), 1., 0.6 * u[7] ** 2)
+    lift = (0.3 * s * u[6] ** 2 * level)[:, None].expand(-1, T)
+    gray = torch.where(night & (u[5] > .5), 1., 0.7 * u[7] ** 2)
     gamma = (draws.normal() * 0.2 * (0.5 + s)).exp()[:, None].expand(-1, T)
-    return exposure[..., None] * balance.exp() * torch.where(gray == 1, 1.15, 1.)[:, None, None], gamma, lift, gray
+    return level, exposure[..., None] * balance.exp(), gamma, lift, gray, night
 
-# %% ../nbs/02_degradation.ipynb #b5665631
+# %% ../nbs/02_degradation.ipynb #1cc3951b
 def noise(
     y:Tensor, # (B, T, 3, h, w) in [0, 1]
     a:Tensor, # (B,) variance per unit of light
@@ -454,35 +462,66 @@ def noise(
     a, b = (v[:, None, None, None, None] for v in (a, b))
     return torch.addcmul(y, (y * a).add_(b).sqrt_(), normal)
 
-# %% ../nbs/02_degradation.ipynb #61a54aa9
+# %% ../nbs/02_degradation.ipynb #29a66227
 def random_noise(
     draws:Draws, # randomness
     severity:Tensor, # (B,)
-    exposure:Tensor, # (B,) mean gain of the track: in the dark the amplifier is turned up
+    night:Tensor, # (B,) bool: the amplifier is turned up
 ) -> tuple: # a (B,), b (B,)
-    "Noise that is twice as strong in the dark"
+    "Noise, with twice the variance at night"
     u, v = draws.uniform(0, 1, 2).unbind(-1)
-    dark = 1 + (1 - exposure).clamp(0, 1)
-    return (0.004 + 0.045 * severity * u ** 2) ** 2 * dark, (0.002 + 0.03 * severity * v ** 2) ** 2 * dark
+    dark = 1 + night.float()
+    return (0.004 + 0.036 * severity * u ** 2) ** 2 * dark, (0.002 + 0.024 * severity * v ** 2) ** 2 * dark
 
-# %% ../nbs/02_degradation.ipynb #0bc6c66c
+# %% ../nbs/02_degradation.ipynb #8b0951a1
+def fill(
+    v:Tensor, # (N, C, h, w)
+    mask:Tensor, # (N, C, h, w) 1 where v was seen
+    kernel:list, # 3 × 3 weights
+) -> Tensor: # (N, C, h, w)
+    "Weighted mean of the neighbours that were seen"
+    k = torch.tensor(kernel, dtype=v.dtype, device=v.device).expand(v.shape[1], 1, 3, 3)
+    total, weight = (F.conv2d(x, k, padding=1, groups=v.shape[1]) for x in (v * mask, mask))
+    return total / weight.clamp(min=1e-6)
+
+# %% ../nbs/02_degradation.ipynb #181c949d
+def bayer_mask(
+    size:Tensor, # (N, 2) native (h, w)
+    phase:Tensor, # (N, 2) long: where the pattern starts
+    shape:tuple, # (h, w) of the buffer
+) -> Tensor: # (N, 3, h, w) 1 where a sensor sees that colour, 0 outside size
+    "Which pixel sees which colour"
+    i, j = (torch.arange(n, device=size.device) for n in shape)
+    ey, ex = ((i + phase[:, :1]) % 2 == 0)[:, :, None], ((j + phase[:, 1:]) % 2 == 0)[:, None]
+    inside = (i < size[:, :1])[:, :, None] & (j < size[:, 1:])[:, None]
+    return (torch.stack([ey & ex, ey ^ ex, ~ey & ~ex], 1) & inside[:, None]).float()
+
+# %% ../nbs/02_degradation.ipynb #136f2736
 def mosaic(
     y:Tensor, # (N, 3, h, w)
     size:Tensor, # (N, 2) native (h, w)
     phase:Tensor, # (N, 2) long: where the pattern starts
 ) -> Tensor: # as y
-    "Bayer sampling and bilinear demosaicing"
-    i, j = (torch.arange(n, device=y.device) for n in y.shape[-2:])
-    even_y, even_x = ((k + phase[:, d, None]) % 2 == 0 for d, k in ((0, i), (1, j)))
-    inside = (i < size[:, :1])[:, :, None] & (j < size[:, 1:])[:, None]
-    ey, ex = even_y[:, :, None], even_x[:, None]
-    mask = (torch.stack([ey & ex, ey ^ ex, ~ey & ~ex], 1) & inside[:, None]).float()
-    cross, square = torch.tensor([[0, 1., 0], [1, 4, 1], [0, 1, 0]]), torch.tensor([[1, 2., 1], [2, 4, 2], [1, 2, 1]])
-    kernel = torch.stack([square, cross, square])[:, None].to(y)
-    fill = lambda v: F.conv2d(v, kernel, padding=1, groups=3)
-    return fill(y * mask) / fill(mask).clamp(min=1)
+    "Keep one colour per pixel and interpolate the others"
+    mask = bayer_mask(size, phase, y.shape[-2:])
+    seen, here = y[:, 1:2] * mask[:, 1:2], mask[:, 1:2]
+    flat = lambda d: 1 / ((seen.roll(1, d) - seen.roll(-1, d)).square() + 1e-4)
+    along_x, along_y = fill(seen, here, [[0, 0, 0], [1, 0, 1], [0, 0, 0]]), fill(seen, here, [[0, 1, 0], [0, 0, 0], [0, 1, 0]])
+    wx, wy = flat(-1), flat(-2)
+    green = torch.where(here > 0, seen, (wx * along_x + wy * along_y) / (wx + wy))
+    rest = green + fill(y[:, ::2] - green, mask[:, ::2], [[1, 2, 1], [2, 4, 2], [1, 2, 1]])
+    return torch.stack([rest[:, 0], green[:, 0], rest[:, 1]], 1)
 
-# %% ../nbs/02_degradation.ipynb #9938f0f9
+# %% ../nbs/02_degradation.ipynb #f5af37f3
+def separable(
+    my:Tensor, # (N, p, h) acts along y
+    x:Tensor, # (N, C, h, w)
+    mx:Tensor, # (N, q, w) acts along x
+) -> Tensor: # (N, C, p, q)
+    "my · x · mxᵀ for every channel"
+    return my[:, None] @ (x.flatten(1, 2) @ mx.mT).unflatten(1, x.shape[1:3])
+
+# %% ../nbs/02_degradation.ipynb #a4c36311
 def sharpen(
     y:Tensor, # (N, 3, 32, 64)
     size:Tensor, # (N, 2) native (h, w)
@@ -492,21 +531,21 @@ def sharpen(
     "Unsharp mask within each native frame"
     def smooth(n, length):
         i = torch.arange(length, device=y.device)
-        g = torch.exp(-((i[:, None] - i) / sigma[:, None, None]) ** 2 / 2) * (i < n[:, None, None])
+        g = torch.exp((i[:, None] - i) ** 2 * (-0.5 / sigma ** 2)[:, None, None]) * (i < n[:, None, None])
         return g / g.sum(-1, keepdim=True).clamp(min=1e-6)
-    soft = smooth(size[:, 0], y.shape[-2])[:, None] @ y @ smooth(size[:, 1], y.shape[-1]).mT[:, None]
-    return torch.lerp(soft, y, 1 + amount[:, None, None, None])
+    soft = separable(smooth(size[:, 0], y.shape[-2]), y, smooth(size[:, 1], y.shape[-1]))
+    return soft.lerp_(y, 1 + amount[:, None, None, None])
 
-# %% ../nbs/02_degradation.ipynb #d5d21e4f
+# %% ../nbs/02_degradation.ipynb #079cbc2c
 def random_sharpen(
     draws:Draws, # randomness
     severity:Tensor, # (B,)
 ) -> tuple: # amount (B,), sigma (B,) px
     "From none to strong halos"
     u, v = draws.uniform(0, 1, 2).unbind(-1)
-    return (0.6 + 1.2 * severity) * u ** 1.5, 0.7 + 0.7 * v
+    return (0.6 + 0.8 * severity) * u ** 1.5, 0.7 + 0.7 * v
 
-# %% ../nbs/02_degradation.ipynb #f54a3f0b
+# %% ../nbs/02_degradation.ipynb #f985474c
 luma_table = torch.tensor([
     [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56], [14, 17, 22, 29, 51, 87, 80, 62],
     [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92], [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99.]])
@@ -514,7 +553,7 @@ chroma_table = torch.full((8, 8), 99.)
 chroma_table[:4, :4] = torch.tensor([[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99.]])
 to_ycc = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 
-# %% ../nbs/02_degradation.ipynb #fc0f4f7d
+# %% ../nbs/02_degradation.ipynb #41f9a7ea
 def quantisation(
     table:Tensor, # (8, 8) of quality 50
     quality:Tensor, # (N,) 1–100
@@ -524,7 +563,7 @@ def quantisation(
     scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)[:, None, None]
     return ((table.to(quality.device) * scale + 50) / 100).floor().clamp(1, 255).repeat(1, *blocks)
 
-# %% ../nbs/02_degradation.ipynb #5308bce3
+# %% ../nbs/02_degradation.ipynb #c191abba
 def block_cosines(
     n:int, # length, a multiple of 8
 ) -> Tensor: # (n, n) orthonormal
@@ -533,36 +572,34 @@ def block_cosines(
     c = torch.cos((2 * k + 1) * k[:, None] * math.pi / 16) * torch.where(k == 0, 8, 4)[:, None] ** -0.5
     return torch.block_diag(*[c] * (n // 8))
 
-# %% ../nbs/02_degradation.ipynb #d17bb4b6
-@lru_cache
+# %% ../nbs/02_degradation.ipynb #3f47b0c3
 def block_bases(
     n:int, # padded length, a multiple of 8
     half:bool, # chroma: half as many samples
-    device, # device of the result
 ) -> tuple: # analysis (m, p), synthesis (p, m)
     "Samples of a padded line → coefficients, and back; for chroma with averaging of pairs and libjpeg's triangle filter"
-    if not half: return block_cosines(n).to(device), block_cosines(n).T.to(device)
+    if not half: return block_cosines(n), block_cosines(n).T
     m = (n // 2 + 7) // 8 * 8
     i = torch.arange(2 * m)
     near, far = i // 2, (i // 2 + i % 2 * 2 - 1).clamp(0, m - 1)
     pair, fancy = F.one_hot(near, m).float(), 0.75 * F.one_hot(near, m) + 0.25 * F.one_hot(far, m)
-    return (block_cosines(m) @ pair.T / 2).to(device), (fancy @ block_cosines(m).T).to(device)
+    return block_cosines(m) @ pair.T / 2, fancy @ block_cosines(m).T
 
-# %% ../nbs/02_degradation.ipynb #6b919ee9
+# %% ../nbs/02_degradation.ipynb #0478d0a7
+@lru_cache
 def block_matrices(
-    n:Tensor, # (N,) native lengths
     length:int, # of the buffer
-    phase:Tensor, # (N,) long, 0–7: samples of the first block before the frame begins
     half:bool, # chroma
-) -> tuple: # analysis (N, m, length), synthesis (N, length, m)
-    "Per frame: edge replication, block phase and the cosine transform, as matrices"
-    analysis, synthesis = block_bases(length + 8, half, n.device)
-    source = (torch.arange(analysis.shape[1], device=n.device) - phase[:, None]).clamp(min=0).minimum(n[:, None] - 1)
-    i = torch.arange(length, device=n.device)
-    out = synthesis[i + phase[:, None]] * (i < n[:, None])[..., None]
-    return analysis @ (source[..., None] == i).float(), out
+    device, # device of the result
+) -> tuple: # analysis (length + 1, 8, m, length), synthesis (length + 1, 8, length, m): by native length and phase
+    "Edge replication, block phase and the cosine transform as matrices, for every native length and phase"
+    analysis, synthesis = block_bases(length + 8, half)
+    n, phase, i = torch.arange(length + 1)[:, None, None], torch.arange(8)[:, None], torch.arange(length)
+    source = (torch.arange(analysis.shape[1]) - phase).clamp(min=0).minimum((n - 1).clamp(min=0))
+    out = synthesis[i + phase] * (i < n)[..., None]
+    return (analysis @ (source[..., None] == i).float()).to(device), out.to(device)
 
-# %% ../nbs/02_degradation.ipynb #70451d97
+# %% ../nbs/02_degradation.ipynb #936e079c
 def jpeg(
     x:Tensor, # (N, 3, 32, 64) RGB in [0, 1]
     size:Tensor, # (N, 2) native (h, w)
@@ -572,19 +609,18 @@ def jpeg(
     "What baseline JPEG with 4:2:0 chroma does to frames of any size"
     phase = torch.zeros_like(size) if phase is None else phase
     mix = to_ycc.to(x.device)
-    ycc = torch.einsum('kc,nchw->nkhw', mix, x * 255)
+    ycc = (mix * 255) @ x.flatten(2)
     ycc[:, 0] -= 128
-    parts = []
+    ycc, parts = ycc.unflatten(-1, x.shape[-2:]), []
     for half, table, part in ((False, luma_table, ycc[:, :1]), (True, chroma_table, ycc[:, 1:])):
-        (dy, sy), (dx, sx) = (block_matrices(size[:, k], n, phase[:, k], half) for k, n in enumerate(x.shape[-2:]))
+        (dy, sy), (dx, sx) = ([m[size[:, k], phase[:, k]] for m in block_matrices(n, half, x.device)] for k, n in enumerate(x.shape[-2:]))
         q = quantisation(table, quality.float(), (dy.shape[1] // 8, dx.shape[1] // 8))[:, None]
-        coefficients = ((dy[:, None] @ part @ dx.mT[:, None]) / q).round_() * q
-        parts.append(sy[:, None] @ coefficients @ sx.mT[:, None])
-    ycc = torch.cat(parts, 1)
+        parts.append(separable(sy, separable(dy, part, dx).div_(q).round_().mul_(q), sx))
+    ycc = torch.cat(parts, 1).flatten(2)
     ycc[:, 0] += 128
-    return (torch.einsum('kc,nchw->nkhw', torch.linalg.inv(to_ycc).to(x.device), ycc) / 255).clamp_(0, 1)
+    return ((torch.linalg.inv(mix) / 255) @ ycc).clamp_(0, 1).unflatten(-1, x.shape[-2:])
 
-# %% ../nbs/02_degradation.ipynb #cf2fc101
+# %% ../nbs/02_degradation.ipynb #55ebe8e6
 def resample_matrix(
     n_in:Tensor, # (N,) source lengths
     n_out:Tensor, # (N,) target lengths
@@ -596,16 +632,17 @@ def resample_matrix(
     w = keys((i - i[:, None] * scale) / scale.clamp(min=1)) * (i < n_in[:, None, None])
     return w / w.sum(-1, keepdim=True).clamp(min=1e-6) * (i[:, None] < n_out[:, None, None])
 
-# %% ../nbs/02_degradation.ipynb #712b4713
+# %% ../nbs/02_degradation.ipynb #5b0dad95
 def resample(
     x:Tensor, # (N, 3, 32, 64)
     size:Tensor, # (N, 2) native (h, w)
     wanted:Tensor, # (N, 2) native (h, w)
 ) -> Tensor: # (N, 3, 32, 64)
     "Change the size of native frames"
-    return resample_matrix(size[:, 0], wanted[:, 0], x.shape[-2])[:, None] @ x @ resample_matrix(size[:, 1], wanted[:, 1], x.shape[-1]).mT[:, None]
+    my, mx = (resample_matrix(size[:, k], wanted[:, k], n) for k, n in enumerate(x.shape[-2:]))
+    return separable(my, x, mx)
 
-# %% ../nbs/02_degradation.ipynb #1cc3951b
+# %% ../nbs/02_degradation.ipynb #46a32e93
 def random_codec(
     draws:Draws, # randomness
     size:Tensor, # (B, T, 2) of the saved frames
@@ -621,7 +658,7 @@ def random_codec(
     sensor = (size * ratio).round().long().minimum(limit)
     return sensor, torch.stack([first, last], -1).round(), (8 * draws.uniform(0, 1, size.shape[1], 2)).long()
 
-# %% ../nbs/02_degradation.ipynb #ef7879fd
+# %% ../nbs/02_degradation.ipynb #63209a2d
 def h264(
     frames:list, # (3, h, w) uint8 tensors
     crf:int=28, # constant rate factor, 0 (lossless) to 51
@@ -642,7 +679,7 @@ def h264(
     if len(decoded) != len(frames): raise KSRError(f'h264: {len(decoded)} frames came back of {len(frames)}')
     return [rearrange(d, 'h w c -> c h w')[:, :f.shape[1], :f.shape[2]].contiguous() for d, f in zip(decoded, frames)]
 
-# %% ../nbs/02_degradation.ipynb #5ddc55e1
+# %% ../nbs/02_degradation.ipynb #20597be9
 @dataclass(frozen=True)
 class Theta:
     "Everything that happens to a batch of tracks, as tensors that lead with the batch"
@@ -653,7 +690,8 @@ class Theta:
     waves:Tensor # (B, T, K, 4) shimmer
     taps:Tensor # (B, T, 3, 2) motion, sensor px
     sigma:Tensor # (B, T, 2) blur, sensor px, x first
-    gain:Tensor # (B, T, 3) exposure and white balance
+    level:Tensor # (B,) that the camera meters for, 0: no metering
+    gain:Tensor # (B, T, 3) exposure and white balance, relative to the metering
     gamma:Tensor # (B, T)
     lift:Tensor # (B, T) veiling light
     gray:Tensor # (B,) colour lost, 0–1
@@ -668,7 +706,7 @@ class Theta:
 
     def to(self, device): return Theta(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
-# %% ../nbs/02_degradation.ipynb #8b0951a1
+# %% ../nbs/02_degradation.ipynb #3bcd0d12
 def null_theta(
     B:int, # tracks
     T:int=5, # frames
@@ -682,10 +720,10 @@ def null_theta(
     H = torch.tensor([[step[0], 0, -step[0] * canvas[1] / 2], [0, step[1], -step[1] * canvas[0] / 2], [0, 0, 1]], device=device)
     sizes = torch.tensor(size, device=device).expand(B, T, 2)
     return Theta(severity=zeros(), plate_width=ones() * PLATE_MM[0] / mm_per_px, size=sizes, homography=H.expand(B, T, 3, 3), waves=zeros(T, 1, 4), taps=zeros(T, 3, 2),
-        sigma=zeros(T, 2), gain=ones(T, 3), gamma=ones(T), lift=zeros(T), gray=zeros(), noise=zeros(2), bayer=zeros().bool(), sharpening=torch.stack([zeros(), ones()], -1),
+        sigma=zeros(T, 2), level=zeros(), gain=ones(T, 3), gamma=ones(T), lift=zeros(T), gray=zeros(), noise=zeros(2), bayer=zeros().bool(), sharpening=torch.stack([zeros(), ones()], -1),
         sensor=sizes, quality=zeros(2), phase=zeros(T, 2).long())
 
-# %% ../nbs/02_degradation.ipynb #181c949d
+# %% ../nbs/02_degradation.ipynb #ec0e3fea
 def sample_theta(
     draws:Draws, # randomness
     T:int=5, # frames
@@ -699,13 +737,13 @@ def sample_theta(
     width = random_width(draws, s, scenario)
     size, homography = random_track(draws, width, T, s)
     taps, sigma = random_blur(draws, T, s)
-    gain, gamma, lift, gray = random_tone(draws, T, s, scenario)
+    level, gain, gamma, lift, gray, night = random_tone(draws, T, s, scenario)
     sensor, quality, phase = random_codec(draws, size, s)
-    return Theta(severity=s, plate_width=width, size=size, homography=homography, waves=random_shimmer(draws, T, s), taps=taps, sigma=sigma, gain=gain, gamma=gamma, lift=lift, gray=gray,
-        noise=torch.stack(random_noise(draws, s, gain.mean((1, 2))), -1), bayer=draws.flip(.3), sharpening=torch.stack(random_sharpen(draws, s), -1),
+    return Theta(severity=s, plate_width=width, size=size, homography=homography, waves=random_shimmer(draws, T, s), taps=taps, sigma=sigma, level=level, gain=gain, gamma=gamma, lift=lift, gray=gray,
+        noise=torch.stack(random_noise(draws, s, night), -1), bayer=draws.flip(.25), sharpening=torch.stack(random_sharpen(draws, s), -1),
         sensor=sensor, quality=quality, phase=phase)
 
-# %% ../nbs/02_degradation.ipynb #27fedb31
+# %% ../nbs/02_degradation.ipynb #731f7a1c
 @dataclass(frozen=True)
 class Degraded:
     "What the camera leaves of a batch of tracks, and what is known about it"
@@ -716,7 +754,7 @@ class Degraded:
     flow:Tensor # (B, T, 2, 32, 96) exact, reference → t, canvas px
     corners:Tensor # (B, T, 4, 2) of the plate, native px
 
-# %% ../nbs/02_degradation.ipynb #097888cf
+# %% ../nbs/02_degradation.ipynb #198f0b08
 def only(
     flag:Tensor, # (N,) bool
     f, # function of rows
@@ -729,18 +767,18 @@ def only(
     k = flag.nonzero()[:, 0]
     return x.index_copy(0, k, f(x[k], *(a[k] for a in args)))
 
-# %% ../nbs/02_degradation.ipynb #f5af37f3
+# %% ../nbs/02_degradation.ipynb #326a6680
 def to_sensor(
     scene:Tensor, # (B, 3, 140, 320)
     theta:Theta,
 ) -> tuple: # light on the sensor (B, T, 3, 32, 64) in [0, 1]; clean reference view (B, 3, 64, 192)
     "𝒲, 𝒦 and ↓s, frame by frame"
-    samples = tuple(int((n + 2 * m) * oversampling) for n, m in zip(canvas, margin))
+    samples = tuple(int((n + 2 * m) * rate) for n, m, rate in zip(canvas, margin, oversampling))
     view = look(theta.homography, theta.waves)
     seen = [expose(sample_scene(scene, view[:, t], samples, margin), theta.sensor[:, t], theta.taps[:, t], theta.sigma[:, t]) for t in range(view.shape[1])]
     return torch.stack(seen, 1), sample_scene(scene, view[:, reference_index(view.shape[1])], hr_canvas)
 
-# %% ../nbs/02_degradation.ipynb #9e4bd530
+# %% ../nbs/02_degradation.ipynb #3d88d3dd
 def per_frame(
     v:Tensor, # (B, ...) per track
     T:int, # frames
@@ -748,22 +786,23 @@ def per_frame(
     "Repeat a track's value for each of its frames"
     return v.repeat_interleave(T, 0)
 
-# %% ../nbs/02_degradation.ipynb #a4c36311
+# %% ../nbs/02_degradation.ipynb #3114e5a9
 def camera(
     x:Tensor, # (B, T, 3, 32, 64) light on the sensor
     theta:Theta,
+    gain:Tensor, # (B, T, 3) with the metering
     draws:Draws=None, # for the noise; None: no noise
 ) -> Tensor: # (B·T, 3, 32, 64) in [0, 1], sensor's size
     "Tone, noise, mosaic, sharpening"
     T = x.shape[1]
-    y = tone(x, theta.gain, theta.gamma, theta.lift, theta.gray[:, None].expand(-1, T))
+    y = tone(x, gain, theta.gamma, theta.lift, theta.gray[:, None].expand(-1, T))
     if draws is not None: y = noise(y, *theta.noise.unbind(-1), draws.normal(*x.shape[1:]))
     y, size = y.flatten(0, 1), theta.sensor.flatten(0, 1)
     y = only(per_frame(theta.bayer, T), mosaic, y, size, theta.phase.flatten(0, 1))
     amount, sigma = per_frame(theta.sharpening, T).unbind(-1)
-    return only(amount > 0, sharpen, y, size, amount, sigma).clamp(0, 1)
+    return only(amount > 0, sharpen, y, size, amount, sigma).clamp_(0, 1)
 
-# %% ../nbs/02_degradation.ipynb #079cbc2c
+# %% ../nbs/02_degradation.ipynb #8636cb5b
 def store(
     y:Tensor, # (B·T, 3, 32, 64) in [0, 1], sensor's size
     theta:Theta,
@@ -778,16 +817,24 @@ def store(
     inside = (i < size[:, :1])[:, None, :, None] & (j < size[:, 1:])[:, None, None]
     return (y * 255).round_() * inside
 
-# %% ../nbs/02_degradation.ipynb #e950c75c
+# %% ../nbs/02_degradation.ipynb #dab3cd07
+@lru_cache
+def canvas_matrices(
+    device, # device of the result
+) -> tuple: # (33, 32, 32), (65, 96, 64): bicubic matrices by native height and by native width
+    "Every matrix that `to_canvas` can need"
+    return tuple(bicubic_matrix(torch.arange(n + 1).clamp(min=1), n, m).to(device) for n, m in zip(native_max, canvas))
+
+# %% ../nbs/02_degradation.ipynb #3f1b2cbe
 def to_canvas(
     native:Tensor, # (N, 3, 32, 64) 0–255
     size:Tensor, # (N, 2) native (h, w)
 ) -> Tensor: # (N, 3, 32, 96) in [0, 1]
     "Bicubic from any native size to the canvas, as `ksr.core.resize` does it"
-    my, mx = (bicubic_matrix(size[:, k], native_max[k], canvas[k]) for k in (0, 1))
-    return (my[:, None] @ (native / 255) @ mx.mT[:, None]).clamp_(0, 1)
+    my, mx = (m[size[:, k]] for k, m in enumerate(canvas_matrices(native.device)))
+    return separable(my / 255, native, mx).clamp_(0, 1)
 
-# %% ../nbs/02_degradation.ipynb #ca6ad767
+# %% ../nbs/02_degradation.ipynb #ed15972c
 @torch.no_grad()
 def degrade(
     scene:Tensor, # (B, 3, 140, 320) in [0, 1]
@@ -799,8 +846,9 @@ def degrade(
         B, T = theta.size.shape[:2]
         r = reference_index(T)
         light, clean = to_sensor(scene, theta)
-        native = store(camera(light, theta, draws), theta)
-        hr = tone(clean, theta.gain[:, r], theta.gamma[:, r], theta.lift[:, r], theta.gray)
+        gain = theta.gain * meter(light[:, r], theta.sensor[:, r], theta.level)[:, None, None]
+        native = store(camera(light, theta, gain, draws), theta)
+        hr = tone(clean, gain[:, r], theta.gamma[:, r], theta.lift[:, r], theta.gray)
         frames = to_canvas(native, theta.size.flatten(0, 1)).unflatten(0, (B, T))
         return Degraded(frames, native.unflatten(0, (B, T)), theta.size, hr, exact_flow(theta.homography, theta.waves),
             native_corners(theta.homography, theta.waves, theta.size))

@@ -192,7 +192,7 @@ def one_step(self:Learner, stage:Stage) -> dict: # mean of each loss part over t
                 loss, parts = self.wrapped(batch, task=stage.task, weights=stage.weights, generator=generator)
             if not torch.isfinite(loss): raise KSRError(f'stage {stage.name!r}, step {self.step}: loss is {loss.item()}; parts {parts}')
             self.accelerator.backward(loss / n)
-        for k, v in dict(parts, loss=loss).items(): totals[k] = totals.get(k, 0.) + float(v) / n
+        for k, v in dict(parts, loss=loss).items(): totals[k] = totals.get(k, 0.) + float(v.detach()) / n
     self.accelerator.clip_grad_norm_(self.parameters, self.cfg.clip)
     for group in self.optimizer.param_groups: group['lr'] = learning_rate(stage, self.step)
     self.optimizer.step()

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['sizes', 'RecognizerConfig', 'position_code', 'grid_positions', 'slot_positions', 'Attention', 'standardize',
-           'ConvBlock', 'Encoder', 'order_mask', 'parallel_mask', 'cloze_mask', 'random_orders', 'Decoder',
-           'Recognizer', 'slot_cross_entropy', 'permuted_loss', 'masked_log_probs', 'layout_posterior', 'product_rule',
-           'Read', 'read', 'frame_reads']
+           'ConvBlock', 'Encoder', 'order_mask', 'parallel_mask', 'cloze_mask', 'random_orders', 'slot_prior',
+           'Decoder', 'Recognizer', 'slot_cross_entropy', 'permuted_loss', 'masked_log_probs', 'layout_posterior',
+           'product_rule', 'Read', 'read', 'frame_reads']
 
 # %% ../nbs/08_recognizer.ipynb #ea3255ff
 import math
@@ -89,7 +89,7 @@ class Attention(nn.Module):
     def forward(self,
         x:Tensor, # (B, Q, D) queries
         context:Tensor, # (B, N, D)
-        mask:Tensor=None, # (Q, N) bool, true where attention is allowed
+        mask:Tensor=None, # (Q, N) bool, true where attention is allowed; or (heads, Q, N) added to the logits
     ) -> Tensor: # (B, Q, D)
         q, k, v = (rearrange(f(t), 'b n (h d) -> b h n d', h=self.num_heads)
                    for f, t in ((self.query, x), (self.key, context), (self.value, context)))
@@ -163,6 +163,16 @@ def random_orders(
     return torch.stack([o for order in half for o in (order, order.flip(0))])[:n]
 
 # %% ../nbs/08_recognizer.ipynb #f05b8f4a
+def slot_prior(
+    sharpness:Tensor, # (heads,) s_h ≥ 0, in 1 / (canvas width)²
+    width:int, # token columns
+    height:int, # token rows
+) -> Tensor: # (heads, 7, height · width) to be added to the attention's logits
+    "Squared horizontal distance between a slot's usual place and each token, times the head's sharpness"
+    tokens, usual = (p[:, 0].to(sharpness) for p in (grid_positions(height, width), slot_positions()))
+    return -sharpness[:, None, None] * (tokens - usual[:, None]) ** 2
+
+# %% ../nbs/08_recognizer.ipynb #2e19fed7
 class Decoder(nn.Module):
     "Slot queries over contents and image tokens → logits"
     def __init__(self, cfg:RecognizerConfig):
@@ -173,6 +183,7 @@ class Decoder(nn.Module):
         self.content_attention, self.image_attention = Attention(cfg.dim, cfg.num_heads), Attention(cfg.dim, cfg.num_heads)
         self.mlp = nn.Sequential(nn.Linear(cfg.dim, 2 * cfg.dim), nn.GELU(), nn.Dropout(cfg.dropout), nn.Linear(2 * cfg.dim, cfg.dim))
         self.norm_content, self.norm_image, self.norm_mlp, self.norm = (nn.LayerNorm(cfg.dim) for _ in range(4))
+        self.sharpness = nn.Parameter(torch.full((cfg.num_heads,), 150.).log())
         self.drop, self.head = nn.Dropout(cfg.dropout), nn.Linear(cfg.dim, len(alphabet))
 
     def forward(self,
@@ -180,15 +191,17 @@ class Decoder(nn.Module):
         contents:Tensor, # (B, 7, 36) probabilities of the characters known so far
         mask:Tensor, # (K·7, 8) bool, K orders' masks one after the other
     ) -> Tensor: # (B, K, 7, 36) logits
-        position = position_code(grid_positions(4, memory.shape[1] // 4), memory.shape[2]).to(memory)
+        rows, columns, orders = 4, memory.shape[1] // 4, len(mask) // slots
+        position = position_code(grid_positions(rows, columns), memory.shape[2]).to(memory)
+        prior = repeat(slot_prior(self.sharpness.exp(), columns, rows), 'h s n -> h (k s) n', k=orders).to(memory)
         content = torch.cat([self.start.expand(len(memory), -1, -1), self.embed(contents) + self.queries], 1)
-        x = repeat(self.queries, 's d -> b (k s) d', b=len(memory), k=len(mask) // slots)
+        x = repeat(self.queries, 's d -> b (k s) d', b=len(memory), k=orders)
         x = x + self.drop(self.content_attention(x, self.norm_content(content), mask))
-        x = x + self.drop(self.image_attention(x, self.norm_image(memory) + position))
+        x = x + self.drop(self.image_attention(x, self.norm_image(memory) + position, prior))
         x = x + self.drop(self.mlp(self.norm_mlp(x)))
         return rearrange(self.head(self.norm(x)).float(), 'b (k s) c -> b k s c', s=slots)
 
-# %% ../nbs/08_recognizer.ipynb #4948abbf
+# %% ../nbs/08_recognizer.ipynb #623ed82d
 class Recognizer(nn.Module):
     "PARSeq for seven-slot plates"
     def __init__(self, cfg:RecognizerConfig=RecognizerConfig()):
@@ -217,7 +230,7 @@ class Recognizer(nn.Module):
             logits = self.decoder(memory, logits.masked_fill(~self.allowed, -torch.inf).softmax(-1), self.cloze)[:, 0]
         return logits
 
-# %% ../nbs/08_recognizer.ipynb #a55d5f85
+# %% ../nbs/08_recognizer.ipynb #badd0588
 def slot_cross_entropy(
     logits:Tensor, # (..., 7, 36)
     text:Tensor, # (..., 7) class indices
@@ -230,7 +243,7 @@ def slot_cross_entropy(
     spread = log_p.masked_fill(~allowed, 0.).sum(-1) / allowed.sum(-1)
     return -((1 - smoothing) * right + smoothing * spread).mean(-1)
 
-# %% ../nbs/08_recognizer.ipynb #6aeb82ab
+# %% ../nbs/08_recognizer.ipynb #30d9a633
 def permuted_loss(
     model:Recognizer, # the reader
     memory:Tensor, # (B, N, D) its image tokens
@@ -245,7 +258,7 @@ def permuted_loss(
     logits = model.decoder(memory, F.one_hot(text, len(alphabet)).to(memory), mask)
     return slot_cross_entropy(logits, repeat(text, 'b s -> b k s', k=logits.shape[1]), smoothing).mean(1)
 
-# %% ../nbs/08_recognizer.ipynb #403ad757
+# %% ../nbs/08_recognizer.ipynb #d23d5ac4
 def masked_log_probs(
     logits:Tensor, # (..., 7, 36) logits or log-probabilities
     layout:str=None, # a layout's name; None: whatever any layout allows
@@ -253,7 +266,7 @@ def masked_log_probs(
     "Log-probabilities within a layout"
     return logits.float().masked_fill(~slot_mask(layout).to(logits.device), -torch.inf).log_softmax(-1)
 
-# %% ../nbs/08_recognizer.ipynb #70f4256e
+# %% ../nbs/08_recognizer.ipynb #77e3e247
 def layout_posterior(
     logits:Tensor, # (B, 7, 36) logits or log-probabilities
     prior=None, # (layouts,) probabilities in the order of `layout_names`; None: equal
@@ -265,7 +278,7 @@ def layout_posterior(
     if prior is not None: evidence = evidence + torch.as_tensor(prior, device=logits.device).log()
     return evidence.softmax(-1)
 
-# %% ../nbs/08_recognizer.ipynb #77e3e247
+# %% ../nbs/08_recognizer.ipynb #62bb02ce
 def product_rule(
     log_probs:Tensor, # (B, R, 7, 36) R reads of each plate
     weights:Tensor=None, # (R,) or (B, R) exponents; None: 1 for each
@@ -277,7 +290,7 @@ def product_rule(
     if weights is not None: log_p = log_p * weights.to(log_p).expand(log_probs.shape[:2])[..., None, None]
     return log_p.sum(1).masked_fill(~allowed, -torch.inf).log_softmax(-1)
 
-# %% ../nbs/08_recognizer.ipynb #f14b7317
+# %% ../nbs/08_recognizer.ipynb #82814e04
 @dataclass(frozen=True)
 class Read:
     "What one batch of log-probabilities says"
@@ -287,7 +300,7 @@ class Read:
     slot_confidence:Tensor # (B, 7) probability of each character within its layout
     layout_probability:Tensor # (B,) probability of that layout
 
-# %% ../nbs/08_recognizer.ipynb #4b2bcde0
+# %% ../nbs/08_recognizer.ipynb #30c391ca
 def read(
     log_probs:Tensor, # (B, 7, 36) logits or log-probabilities
     layout:str=None, # known layout, or None to choose the most probable
@@ -301,7 +314,7 @@ def read(
     p_layout = posterior.gather(1, best[:, None])[:, 0]
     return Read(decode(ids), [names[i] for i in best.tolist()], p_layout * top.sum(-1).exp(), top.exp(), p_layout)
 
-# %% ../nbs/08_recognizer.ipynb #30c391ca
+# %% ../nbs/08_recognizer.ipynb #0aece0f3
 def frame_reads(
     model:Recognizer, # the reader
     frames:Tensor, # (B, T, 3, H, W) LR frames in [0, 1]

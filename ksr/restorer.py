@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['variants', 'sizes', 'RestorerConfig', 'Features', 'weighted_mean', 'upsampling', 'upsample', 'nearest_frames',
-           'Residual', 'Head', 'Restored', 'warp_track', 'Restorer']
+           'Residual', 'Head', 'Restored', 'each_frame', 'warp_track', 'Restorer', 'KnownFlow', 'gigaflops']
 
 # %% ../nbs/07_restorer.ipynb #c966853a
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 
 import torch, torch.nn as nn, torch.nn.functional as F
-from einops import rearrange, reduce, repeat
+from einops import rearrange
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from .core import KSRError, bicubic_matrix, reference_index
 from .flow import estimators, resize_flow, track_flow, warp
@@ -24,10 +25,10 @@ from .stft import STFT, TemporalFusion
 class RestorerConfig:
     "The shape of a restorer"
     canvas:tuple = (32, 96)        # (H, W) of the frames, multiples of 2 · merge
-    features:int = 48              # channels of Φ at half the canvas
-    dim:int = 96                   # channels of the fusion transformer and of the fused features
+    features:int = 32              # channels of Φ at half the canvas
+    dim:int = 80                   # channels of the fusion transformer and of the fused features
     depth:int = 4                  # transformer blocks
-    num_heads:int = 3              # attention heads, a divisor of dim
+    num_heads:int = 2              # attention heads, a divisor of dim
     window_size:tuple = (5, 4, 4)  # (w_t, w_h, w_w) tokens
     mlp_ratio:float = 2.           # width of the MLPs in units of dim
     merge:int = 2                  # one token is merge × merge pixels of Φ
@@ -37,7 +38,7 @@ class RestorerConfig:
     alignment:str = 'hybrid'       # flow | hybrid (flow, then error-guided deformable attention)
     estimator:str = 'distilled'    # a key of `ksr.flow.estimators`
     ham_heads:int = 4              # heads of the deformable attention, a divisor of features
-    ham_points:int = 4             # sampling points of each head
+    ham_points:int = 2             # sampling points of each head
     max_offset:float = 10.         # reach of the deformable attention in pixels of Φ
 
     def __post_init__(self):
@@ -56,7 +57,7 @@ class RestorerConfig:
 # %% ../nbs/07_restorer.ipynb #d8639424
 variants = dict(v1=dict(alignment='flow'), v2=dict(alignment='hybrid'), final=dict(alignment='hybrid'), plus=dict(alignment='hybrid'))
 sizes = dict(
-    smoke=dict(features=8, dim=16, depth=2, num_heads=2, head=8, ham_heads=2, ham_points=2),
+    smoke=dict(features=8, dim=16, depth=2, head=8, ham_heads=2),
     small=dict(),
     base=dict(features=96, dim=192, depth=6, num_heads=6, window_size=(5, 4, 6), head=64, head_depth=3, ham_points=8))
 
@@ -163,15 +164,24 @@ class Restored:
         return self.image.float().clamp(0, 1)
 
 # %% ../nbs/07_restorer.ipynb #c0a01b78
+def each_frame(
+    f, # images (N, …) → images (N, …)
+    x:Tensor, # (B, T, C, H, W)
+    *others, # more of the same kind, passed on to `f`
+) -> Tensor: # (B, T, C', H', W')
+    "The same function for every frame of every track, in one batch, channels-last as convolutions like it"
+    flat = (rearrange(o, 'b t c h w -> (b t) c h w').contiguous(memory_format=torch.channels_last) for o in (x, *others))
+    return rearrange(f(*flat), '(b t) c h w -> b t c h w', b=len(x))
+
+# %% ../nbs/07_restorer.ipynb #ce2420ad
 def warp_track(
     x:Tensor, # (B, T, C, H, W) frames or features
     flow:Tensor, # (B, T, 2, H', W') backward flow in pixels of its own grid
 ) -> Tensor: # (B, T, C, H, W) seen from the reference
-    "Warp every frame of every track, in one batch"
-    small = resize_flow(flow, x.shape[-2:])
-    return rearrange(warp(rearrange(x, 'b t c h w -> (b t) c h w'), rearrange(small, 'b t xy h w -> (b t) xy h w')), '(b t) c h w -> b t c h w', b=len(x))
+    "Warp every frame of every track"
+    return each_frame(warp, x, resize_flow(flow, x.shape[-2:]))
 
-# %% ../nbs/07_restorer.ipynb #7dd36baa
+# %% ../nbs/07_restorer.ipynb #be89845f
 class Restorer(nn.Module):
     "Φ → flow → deformable alignment → STFT → fusion → head, added to the aligned mean"
     def __init__(self,
@@ -186,7 +196,6 @@ class Restorer(nn.Module):
         self.stft = STFT(c.dim, c.depth, c.num_heads, c.window_size, c.mlp_ratio)
         self.fuse = TemporalFusion(c.dim, c.num_heads)
         self.head = Head(c)
-        self.to(memory_format=torch.channels_last)
 
     def align(self, frames, features, flow, reference) -> tuple:
         "Aligned features (B, T, C, h, w), aligned frames (B, T, 3, H, W), error, offsets"
@@ -203,15 +212,36 @@ class Restorer(nn.Module):
         c = self.config
         if frames.ndim != 5 or frames.shape[2:] != (3, *c.canvas):
             raise KSRError(f'restorer: frames of shape {tuple(frames.shape)}; expected (B, T, 3, {c.canvas[0]}, {c.canvas[1]})')
-        B, T = frames.shape[:2]
+        T = frames.shape[1]
         reference = reference_index(T) if reference is None else reference
-        features = rearrange(self.phi(rearrange(frames, 'b t c h w -> (b t) c h w').contiguous(memory_format=torch.channels_last)), '(b t) c h w -> b t c h w', b=B)
         flow = track_flow(self.flow, frames, reference)
-        features, aligned, error, offsets = self.align(frames, features, flow, reference)
-        tokens = rearrange(self.merge(rearrange(features, 'b t c h w -> (b t) c h w')), '(b t) c h w -> b t c h w', b=B)
-        tokens = self.stft(tokens, reference)
+        features, aligned, error, offsets = self.align(frames, each_frame(self.phi, frames), flow, reference)
+        tokens = self.stft(each_frame(self.merge, features), reference)
         fused, weights = self.fuse(tokens, reference)
         aggregated = upsample(weighted_mean(aligned, weights))
         detail = rearrange(aligned[:, nearest_frames(T, reference, c.detail_frames)], 'b t c h w -> b (t c) h w')
         residual = self.head(fused, weighted_mean(features, weights), detail)
         return Restored(aggregated + residual.float(), fused, tokens, aggregated, aligned, flow, offsets, error, weights)
+
+# %% ../nbs/07_restorer.ipynb #cf7ddd60
+class KnownFlow(nn.Module):
+    "An estimator that answers with the flow it was given: for tests, and for tracks whose motion is known"
+    def __init__(self,
+        flow:Tensor, # (B, T, 2, H, W) reference → frame; zero at the reference
+        reference:int=None, # index of the reference frame; None: the middle one
+    ):
+        super().__init__()
+        T = flow.shape[1]
+        r = reference_index(T) if reference is None else reference
+        self.register_buffer('flow', rearrange(flow[:, [t for t in range(T) if t != r]], 'b t xy h w -> (b t) xy h w'), persistent=False)
+
+    def forward(self, reference:Tensor, frame:Tensor) -> Tensor: return self.flow # (B · (T−1), 2, H, W)
+
+# %% ../nbs/07_restorer.ipynb #d1558605
+def gigaflops(
+    net:nn.Module, # restorer, or any module of one tensor
+    shape:tuple=(1, 5, 3, 32, 96), # of its argument: one track
+) -> float: # 10⁹ operations of one forward pass
+    "Operations of all matrix products and convolutions"
+    with FlopCounterMode(display=False) as counter: net(torch.zeros(shape))
+    return counter.get_total_flops() / 1e9
