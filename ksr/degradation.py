@@ -227,7 +227,8 @@ def random_track(
     g = torch.stack([4e-4 * skew(u[7]) * s + 3e-5 * n[4] * shake, 8e-4 * skew(u[8]) * s + 6e-5 * n[5] * shake], -1)
     loose = torch.stack(u[9:13], -1)
     side = torch.tensor([2.3, 1.8, 2.3, 1.8], device=draws.device) * (1 + 0.5 * u[13][..., None])
-    margins = side + (0.8 + 2.2 * s[..., None]) * loose.where(loose > 0, loose * 0.6) + 0.5 * shake[..., None] * torch.stack([n[6], n[7], n[8], -n[7]], -1)
+    jitter = 0.5 * shake[..., None] * torch.stack([n[6], n[7], n[8], -n[7]], -1)
+    margins = side + (0.8 + 2.2 * s[..., None]) * loose.where(loose > 0, loose * 0.6) + jitter
     return crop(pose(w, ρ, φ, k, g), margins, 8 * draws.uniform(0, 1, T, 2))
 
 # %% ../nbs/02_degradation.ipynb #dc755b09
@@ -365,12 +366,13 @@ def random_blur(
     draws:Draws, # randomness
     T:int, # frames
     severity:Tensor, # (B,)
+    width:Tensor, # (B,) plate width, px: distant plates are blurred more
 ) -> tuple: # taps (B, T, 3, 2), sigma (B, T, 2), native px
     "Lens, focus and motion, which differ between tracks and wander within them"
     u, n = draws.uniform(0, 1, 6)[..., None].unbind(1), draws.normal(4, T).unbind(1)
-    s = severity[:, None]
-    sigma = psf(0.4 + (0.12 + 0.3 * s) * u[0] + torch.zeros_like(n[0]), (0.2 + 1.5 * s * u[1] ** 2 * (1 + 0.3 * n[0])).clamp(min=0))
-    length = ((0.4 + 2.8 * s) * u[2] ** 2 * (1 + 0.25 * n[1])).clamp(min=0)
+    s, far = severity[:, None], (45 / width)[:, None]
+    sigma = psf(0.4 * far + (0.12 + 0.3 * s) * u[0] + torch.zeros_like(n[0]), (0.2 + 1.5 * s * far ** 2 * u[1] ** 2 * (1 + 0.3 * n[0])).clamp(min=0))
+    length = ((0.4 + 2.8 * s) * far * u[2] ** 2 * (1 + 0.25 * n[1])).clamp(min=0)
     angle = 2 * math.pi * u[3] + 0.2 * n[2]
     taps, spread = curved_motion(length, angle, 0.5 * (u[4] - 0.5) * (u[5] < .5) + 0.05 * n[3])
     return taps, (sigma[..., None] ** 2 + spread ** 2).sqrt()
@@ -547,8 +549,10 @@ def random_sharpen(
 
 # %% ../nbs/02_degradation.ipynb #f985474c
 luma_table = torch.tensor([
-    [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56], [14, 17, 22, 29, 51, 87, 80, 62],
-    [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92], [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99.]])
+    [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55],
+    [14, 13, 16, 24, 40, 57, 69, 56], [14, 17, 22, 29, 51, 87, 80, 62],
+    [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92],
+    [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99.]])
 chroma_table = torch.full((8, 8), 99.)
 chroma_table[:4, :4] = torch.tensor([[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99.]])
 to_ycc = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
@@ -719,9 +723,11 @@ def null_theta(
     step = torch.tensor([size[1] / canvas[1], size[0] / canvas[0]]) * mm_per_px
     H = torch.tensor([[step[0], 0, -step[0] * canvas[1] / 2], [0, step[1], -step[1] * canvas[0] / 2], [0, 0, 1]], device=device)
     sizes = torch.tensor(size, device=device).expand(B, T, 2)
-    return Theta(severity=zeros(), plate_width=ones() * PLATE_MM[0] / mm_per_px, size=sizes, homography=H.expand(B, T, 3, 3), waves=zeros(T, 1, 4), taps=zeros(T, 3, 2),
-        sigma=zeros(T, 2), level=zeros(), gain=ones(T, 3), gamma=ones(T), lift=zeros(T), gray=zeros(), noise=zeros(2), bayer=zeros().bool(), sharpening=torch.stack([zeros(), ones()], -1),
-        sensor=sizes, quality=zeros(2), phase=zeros(T, 2).long())
+    return Theta(
+        severity=zeros(), plate_width=ones() * PLATE_MM[0] / mm_per_px, size=sizes, homography=H.expand(B, T, 3, 3),
+        waves=zeros(T, 1, 4), taps=zeros(T, 3, 2), sigma=zeros(T, 2),
+        level=zeros(), gain=ones(T, 3), gamma=ones(T), lift=zeros(T), gray=zeros(), noise=zeros(2),
+        bayer=zeros().bool(), sharpening=torch.stack([zeros(), ones()], -1), sensor=sizes, quality=zeros(2), phase=zeros(T, 2).long())
 
 # %% ../nbs/02_degradation.ipynb #ec0e3fea
 def sample_theta(
@@ -736,12 +742,13 @@ def sample_theta(
     s = draws.uniform(*severity)
     width = random_width(draws, s, scenario)
     size, homography = random_track(draws, width, T, s)
-    taps, sigma = random_blur(draws, T, s)
+    taps, sigma = random_blur(draws, T, s, width)
     level, gain, gamma, lift, gray, night = random_tone(draws, T, s, scenario)
     sensor, quality, phase = random_codec(draws, size, s)
-    return Theta(severity=s, plate_width=width, size=size, homography=homography, waves=random_shimmer(draws, T, s), taps=taps, sigma=sigma, level=level, gain=gain, gamma=gamma, lift=lift, gray=gray,
-        noise=torch.stack(random_noise(draws, s, night), -1), bayer=draws.flip(.25), sharpening=torch.stack(random_sharpen(draws, s), -1),
-        sensor=sensor, quality=quality, phase=phase)
+    return Theta(
+        severity=s, plate_width=width, size=size, homography=homography, waves=random_shimmer(draws, T, s), taps=taps, sigma=sigma,
+        level=level, gain=gain, gamma=gamma, lift=lift, gray=gray, noise=torch.stack(random_noise(draws, s, night), -1),
+        bayer=draws.flip(.25), sharpening=torch.stack(random_sharpen(draws, s), -1), sensor=sensor, quality=quality, phase=phase)
 
 # %% ../nbs/02_degradation.ipynb #731f7a1c
 @dataclass(frozen=True)
@@ -775,8 +782,8 @@ def to_sensor(
     "𝒲, 𝒦 and ↓s, frame by frame"
     samples = tuple(int((n + 2 * m) * rate) for n, m, rate in zip(canvas, margin, oversampling))
     view = look(theta.homography, theta.waves)
-    seen = [expose(sample_scene(scene, view[:, t], samples, margin), theta.sensor[:, t], theta.taps[:, t], theta.sigma[:, t]) for t in range(view.shape[1])]
-    return torch.stack(seen, 1), sample_scene(scene, view[:, reference_index(view.shape[1])], hr_canvas)
+    def frame(t): return expose(sample_scene(scene, view[:, t], samples, margin), theta.sensor[:, t], theta.taps[:, t], theta.sigma[:, t])
+    return torch.stack([frame(t) for t in range(view.shape[1])], 1), sample_scene(scene, view[:, reference_index(view.shape[1])], hr_canvas)
 
 # %% ../nbs/02_degradation.ipynb #3d88d3dd
 def per_frame(

@@ -331,7 +331,7 @@ def run(
     if (net.variant, net.size) != (config.variant, config.size): raise KSRError(f'init={config.init!r} is {net.variant}/{net.size}, the settings say {config.variant}/{config.size}')
     stages = protocol_stages(config.protocol, config.scale, config.stage_names)
     cfg = LearnerConfig(seed=config.seed, batch_size=config.batch_size, accumulate=config.accumulate, ema=config.ema, bf16=best_dtype(device) == torch.bfloat16)
-    learner = Learner(net, training_data(config, device), stages, folder, cfg)
+    learner = Learner(net, training_data(config, device), stages, folder, cfg, device=device)
     averaged = learner.fit().eval()
     metrics = summarize(measure(averaged, SyntheticTracks(config.seed + 1, split='valid', device=device), config.validation_tracks))
     metrics |= dict(seen=learner.seen, seconds=round(learner.seconds, 1), device=str(device), torch=torch.__version__, machine=platform.machine())

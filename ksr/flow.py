@@ -38,8 +38,9 @@ def warp(
     flow:Tensor, # (B, 2, H, W) backward flow, pixels, x first
 ) -> Tensor: # (B, C, H, W) the frame seen from the reference
     "Backward warping: output(p) = x(p + flow(p))"
-    if x.shape[-2:] != flow.shape[-2:]: raise KSRError(f'flow of size {tuple(flow.shape[-2:])} for an image of {tuple(x.shape[-2:])}: resize_flow it first')
-    return sample_at(x, pixel_grid(*x.shape[-2:], device=x.device) + flow)
+    size, grid = tuple(x.shape[-2:]), tuple(flow.shape[-2:])
+    if size != grid: raise KSRError(f'flow of size {grid} for an image of {size}: resize_flow it first')
+    return sample_at(x, pixel_grid(*size, device=x.device) + flow)
 
 # %% ../nbs/04_flow.ipynb #3ef0a96e
 def resize_flow(
@@ -211,8 +212,10 @@ def smoothness(
     guide:Tensor, # (B, C, H, W) image whose edges allow the flow to bend
 ) -> Tensor: # ()
     "Edge-aware curvature: mean |∂²F| exp(−|∂L|), along x and along y"
-    along = lambda axis: charbonnier(flow.diff(n=2, dim=axis)) * torch.exp(-guide.diff(dim=axis).abs().mean(1, keepdim=True).narrow(axis, 0, guide.shape[axis] - 2))
-    return along(-1).mean() + along(-2).mean()
+    def along(axis):
+        edge = guide.diff(dim=axis).abs().mean(1, keepdim=True).narrow(axis, 0, guide.shape[axis] - 2)
+        return (charbonnier(flow.diff(n=2, dim=axis)) * torch.exp(-edge)).mean()
+    return along(-1) + along(-2)
 
 # %% ../nbs/04_flow.ipynb #cef41c85
 def photometric_loss(

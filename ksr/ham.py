@@ -120,7 +120,8 @@ class HAM(nn.Module):
         warped = warp(torch.cat([supports(frames.float(), r), supports(normal, r)], 1), moving)
         error = error_map(warped[:, 3:], for_supports(normal, r))
         size = features.shape[-2:]
-        aligned, offsets = self.fgda(supports(features, r), for_supports(features, r), resize_flow(moving, size), F.interpolate(error, size, mode='area'))
+        aligned, offsets = self.fgda(supports(features, r), for_supports(features, r), resize_flow(moving, size),
+                                     F.interpolate(error, size, mode='area'))
         still = lambda x: x.new_zeros(len(features), *x.shape[1:])
         return (rejoin(aligned, features[:, r], r),
                 Alignment(rejoin(warped[:, :3], frames[:, r], r), rejoin(error, still(error), r), rejoin(offsets, still(offsets), r)))

@@ -94,11 +94,13 @@ def load_optimizer(
     names:list, # their names, in order
     tensors:dict, # what `optimizer_tensors` gave
 ):
-    "Put the moments back; a parameter without any is an error unless none has any"
-    has = [name for name in names if f'optimizer.{name}.exp_avg' in tensors]
-    if has and has != names: raise KSRError(f'checkpoint: moments of {sorted(set(names) - set(has))[:3]} are missing')
+    "Put the moments back; a parameter that never had a gradient has none, moments of strangers are an error"
+    keys = ('step', 'exp_avg', 'exp_avg_sq')
+    strangers = {k.removeprefix('optimizer.').rsplit('.', 1)[0] for k in tensors} - set(names)
+    if strangers: raise KSRError(f'checkpoint: holds moments of {sorted(strangers)[:3]}, which do not learn in this stage')
     for name, p in zip(names, optimizer.param_groups[0]['params']):
-        if has: optimizer.state[p] = {k: tensors[f'optimizer.{name}.{k}'].to(p.device if k != 'step' else 'cpu').clone() for k in ('step', 'exp_avg', 'exp_avg_sq')}
+        if f'optimizer.{name}.step' in tensors:
+            optimizer.state[p] = {k: tensors[f'optimizer.{name}.{k}'].to('cpu' if k == 'step' else p.device).clone() for k in keys}
 
 # %% ../nbs/11_learner.ipynb #eb498e2a
 def save_checkpoint(
@@ -149,11 +151,13 @@ class Learner:
         run_dir=None, # where checkpoint and history go; None: nowhere
         cfg:LearnerConfig=LearnerConfig(),
         evaluate=None, # called with the averaged model after every stage → dict of figures
+        device=None, # where to train; None: where accelerate puts this process
     ):
-        self.accelerator = Accelerator(mixed_precision='bf16' if cfg.bf16 else 'no')
+        self.accelerator = Accelerator()
+        self.device = torch.device(device or self.accelerator.device)
         self.cfg, self.data, self.stages, self.evaluate = cfg, data, stages, evaluate
         self.run_dir = Path(run_dir) if run_dir else None
-        self.model = model.to(self.accelerator.device)
+        self.model = model.to(self.device)
         self.ema = ModelEmaV3(self.model, decay=cfg.ema, use_warmup=True)
         self.stage_index, self.step, self.seen, self.history, self.seconds = 0, 0, 0, [], 0.
         self.figures = {}
@@ -185,10 +189,10 @@ def one_step(self:Learner, stage:Stage) -> dict: # mean of each loss part over t
     totals, n = {}, self.cfg.accumulate
     for micro in range(n):
         indices = self.indices(micro)
-        batch = self.data(indices, severity=severity_at(stage, self.step), frames=stage.frames).to(self.accelerator.device)
+        batch = self.data(indices, severity=severity_at(stage, self.step), frames=stage.frames).to(self.device)
         generator = torch.Generator().manual_seed(mix(self.cfg.seed + 1, indices[0]))
         with nullcontext() if micro == n - 1 else self.accelerator.no_sync(self.wrapped):
-            with self.accelerator.autocast(), attention_kernel(self.accelerator.device):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.cfg.bf16), attention_kernel(self.device):
                 loss, parts = self.wrapped(batch, task=stage.task, weights=stage.weights, generator=generator)
             if not torch.isfinite(loss): raise KSRError(f'stage {stage.name!r}, step {self.step}: loss is {loss.item()}; parts {parts}')
             self.accelerator.backward(loss / n)

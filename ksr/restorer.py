@@ -82,6 +82,7 @@ def weighted_mean(
 
 # %% ../nbs/07_restorer.ipynb #7ca25c94
 @lru_cache(maxsize=16)
+@torch.inference_mode(False) # what is cached must serve training too
 def upsampling(
     n:int, # source length
     scale:int, # enlargement

@@ -64,6 +64,7 @@ def regions(
 
 # %% ../nbs/06_stft.ipynb #c590ef4e
 @lru_cache(maxsize=64)
+@torch.inference_mode(False) # what is cached must serve training too
 def shift_mask(
     size:tuple, # (T, H, W) of the volume
     window:tuple, # (w_t, w_h, w_w), not larger than the volume
@@ -78,6 +79,7 @@ def shift_mask(
 
 # %% ../nbs/06_stft.ipynb #a7a1171d
 @lru_cache(maxsize=64)
+@torch.inference_mode(False) # what is cached must serve training too
 def relative_index(
     window:tuple, # the window in use
     full:tuple, # the window the table was made for, not smaller
