@@ -672,7 +672,8 @@ def h264(
     h, w = (-(-max(f.shape[k] for f in frames) // 16) * 16 for k in (1, 2))
     stored = io.BytesIO()
     with av.open(stored, 'w', format='mp4') as video:
-        stream = video.add_stream('libx264', rate=25, options=dict(crf=str(crf), preset='veryfast', threads='1'))
+        stream = video.add_stream('libx264', rate=25, options={
+            'crf': str(crf), 'preset': 'veryfast', 'threads': '1', 'x264-params': 'sync-lookahead=0:rc-lookahead=0:mbtree=0'})
         stream.width, stream.height, stream.pix_fmt = w, h, 'yuv420p'
         for f in frames:
             padded = F.pad(f[None].float(), (0, w - f.shape[2], 0, h - f.shape[1]), mode='replicate')[0].byte()

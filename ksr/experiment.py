@@ -140,14 +140,14 @@ tasks = dict(recognition=recognition, alignment=alignment, restoration=restorati
 restorer_body = tuple(f'restorer.{part}' for part in ('phi', 'merge', 'stft', 'fuse', 'head'))
 stage_rows = dict( # name → what trains, and what differs from a Stage's defaults; stage 2 leaves flow, HAM and reader alone
     recognition=dict(trains=('recognizer',), frames=2, severity_start=(0., .15)),
-    alignment=dict(trains=('restorer.flow',)),
+    alignment=dict(trains=('restorer.flow',)), 
     restoration=dict(trains=restorer_body),
     end_to_end=dict(trains=('restorer', 'recognizer')))
 
 # %% ../nbs/12_experiment.ipynb #c0a16604
 protocols = dict( # name → per stage: steps, peak learning rate, cycles; and the end of every cycle
     smoke=dict(steps=(2, 2, 2, 2), lr=(1e-3, 1e-3, 1e-3, 1e-3), cycles=(1, 1, 1, 1), lr_min=1e-5),
-    small=dict(steps=(3800, 350, 700, 1500), lr=(1e-3, 1e-3, 1e-3, 5e-4), cycles=(1, 1, 1, 1), lr_min=2e-5),
+    small=dict(steps=(3800, 300, 450, 3000), lr=(1e-3, 4e-3, 1.5e-3, 6e-4), cycles=(1, 1, 1, 1), lr_min=2e-5),
     paper=dict(steps=(30000, 6000, 15000, 30000), lr=(1e-3, 2e-4, 2e-4, 2e-4), cycles=(1, 1, 1, 4), lr_min=1e-7))
 
 # %% ../nbs/12_experiment.ipynb #27dd7e62

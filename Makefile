@@ -1,0 +1,44 @@
+# make demo    restore and read data/sample with the shipped weights
+# make test    every notebook, then tests/
+# make lab     JupyterLab on the notebooks
+# make clean   remove what these made; your own runs under data/runs stay
+# Another interpreter: make demo PYTHON=python3.12
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := data/runs/demo
+export JUPYTER_PREFER_ENV_PATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lab clean install
+
+install: $(STAMP)
+
+$(STAMP): settings.ini setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 10) or sys.exit("KSR-Net needs Python 3.10 or newer; $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	@touch $@
+
+demo: install
+	@mkdir -p $(DEMO)
+	@$(BIN)/papermill nbs/read.ipynb $(DEMO)/read.ipynb -p out $(DEMO) --cwd nbs --no-progress-bar --log-level WARNING </dev/null
+	@echo && cat $(DEMO)/submission.txt && echo
+	@echo "executed notebook  $(DEMO)/read.ipynb"
+	@echo "contact sheet      $(DEMO)/reading.png"
+	@echo "restored plates    $(DEMO)/restored/"
+	@echo "submission         $(DEMO)/submission.txt, $(DEMO)/submission.zip"
+	@echo "details            $(DEMO)/readings.json"
+
+test: install
+	@$(BIN)/python tests/run.py </dev/null
+
+lab: install
+	$(BIN)/jupyter lab nbs
+
+clean:
+	rm -rf $(VENV) $(DEMO) data/runs/read build dist .pytest_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

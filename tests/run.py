@@ -1,0 +1,66 @@
+"""Every notebook by nbdev_test, two at a time, then tests/ by pytest; seconds for each, the output of what failed, and the count as the last line."""
+import json, os, re, subprocess, sys, sysconfig, tempfile, time
+import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+root = Path(__file__).resolve().parent.parent
+scripts = Path(sysconfig.get_path('scripts'))
+notebook_limit, pytest_limit = 900, 900 # seconds for one notebook, for all of tests/
+threads = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
+env = os.environ | threads | dict(MPLBACKEND='agg', PYTHONUTF8='1', JUPYTER_PREFER_ENV_PATH='1', PATH=os.pathsep.join([str(scripts), os.environ.get('PATH', '')]))
+
+
+def limited(command, limit):
+    "Run a command → (exit code, what it printed, seconds); 124 where the time ran out"
+    began = time.monotonic()
+    try:
+        done = subprocess.run(command, cwd=root, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace', timeout=limit)
+        code, said = done.returncode, done.stdout
+    except subprocess.TimeoutExpired as e: code, said = 124, (e.stdout or b'').decode(errors='replace') + f'\nstopped after {limit} s'
+    return code, said, time.monotonic() - began
+
+
+def left_out(notebook):
+    "How many cells a plain test run does not run: `eval: false`, `slow`, `gpu`"
+    cells = [''.join(c['source']) for c in json.loads(notebook.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'code']
+    return sum(bool(re.search(r'^#\|\s*(eval:\s*false|slow|gpu)\b', source, re.M)) for source in cells)
+
+
+def test_notebook(notebook):
+    "Run one notebook → did it pass?"
+    code, said, seconds = limited([scripts/'nbdev_test', '--path', notebook, '--n_workers', '0'], notebook_limit)
+    if code == 0 and 'Success.' not in said: code = 1
+    skipped = f', {n} cells left out by their flags' if (n := left_out(notebook)) else ''
+    print(f'{"passed" if code == 0 else "FAILED"}  {seconds:6.1f} s  {notebook.name}{skipped}', flush=True)
+    return code == 0, said if code else ''
+
+
+def test_processes():
+    "Run pytest → (passed, failed), and what it printed"
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder)/'report.xml'
+        command = [sys.executable, '-m', 'pytest', 'tests', '-q', '-rs', '--durations=0', '--durations-min=1', '-p', 'no:cacheprovider', f'--junitxml={report}']
+        code, said, _ = limited(command, pytest_limit)
+        suites = list(ET.parse(report).getroot().iter('testsuite')) if report.exists() else []
+    count = lambda name: sum(int(s.get(name, 0)) for s in suites)
+    failed = count('failures') + count('errors')
+    passed = count('tests') - failed - count('skipped')
+    return passed, failed or int(code != 0), said
+
+
+def main():
+    notebooks = sorted(p for p in (root/'nbs').glob('*.ipynb') if not p.name.startswith('_'))
+    began = time.monotonic()
+    with ThreadPoolExecutor(2) as pool: results = list(pool.map(test_notebook, notebooks))
+    for notebook, (passed, said) in zip(notebooks, results):
+        if not passed: print(f'\n===== {notebook.name}\n{said}')
+    passed, failed, said = test_processes()
+    print(f'\n===== tests\n{said}')
+    passed, failed = passed + sum(ok for ok, _ in results), failed + sum(not ok for ok, _ in results)
+    print(f'{time.monotonic() - began:.0f} s')
+    print(f'{passed} passed, {failed} failed', flush=True)
+    return int(failed > 0 or passed == 0)
+
+
+if __name__ == '__main__': sys.exit(main())

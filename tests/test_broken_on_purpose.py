@@ -1,0 +1,32 @@
+"""Each part is made to do nothing, one at a time: the notebook that defines or uses it must notice."""
+import json, shutil
+
+import pytest
+from conftest import call, root
+
+# name → notebook, text that stands there once, what replaces it
+breaks = {
+    'offsets are zero': ('05_ham', 'offsets = self.max_offset * self.offset(seen).float().tanh()', 'offsets = 0 * self.offset(seen).float()'),
+    'offsets do not see the error': ('05_ham', 'error.to(warped.dtype) * self.error_guided', 'error.to(warped.dtype) * 0'),
+    'five copies of one frame inside STFT': ('06_stft', "x = rearrange(x, 'b t c h w -> b t h w c') + self", "x = rearrange(x[:, r:r+1].expand_as(x), 'b t c h w -> b t h w c') + self"),
+    'frames in no order': ('06_stft', 'distance = (torch.arange(T, device=x.device) - r)', 'distance = 0 * (torch.arange(T, device=x.device) - r)'),
+    'five copies of one frame into STFT': ('07_restorer', 'tokens = self.stft(each_frame(self.merge, features), reference)', 'tokens = self.stft(each_frame(self.merge, features[:, reference, None].expand_as(features)), reference)'),
+    'semantic loss is zero': ('09_losses', 'return ((1 - label_smoothing) * right + label_smoothing * spread).mean()', 'return 0 * ((1 - label_smoothing) * right + label_smoothing * spread).mean()'),
+    'semantic weight is zero': ('09_losses', "'perceptual': 0.1, 'semantic': 0.5}", "'perceptual': 0.1, 'semantic': 0}"),
+}
+
+
+@pytest.mark.parametrize('name', breaks)
+def test_is_noticed(name, tmp_path):
+    stem, old, new = breaks[name]
+    notebook = json.loads((root/'nbs'/f'{stem}.ipynb').read_text(encoding='utf-8'))
+    code = [c for c in notebook['cells'] if c['cell_type'] == 'code']
+    hit = [c for c in code if old in ''.join(c['source'])]
+    assert len(hit) == 1 and ''.join(hit[0]['source']).count(old) == 1, f'{stem}: the line to break has changed'
+    hit[0]['source'] = ''.join(hit[0]['source']).replace(old, new)
+    (tmp_path/'nbs').mkdir()
+    shutil.copy(root/'settings.ini', tmp_path)
+    (tmp_path/'nbs'/f'{stem}.ipynb').write_text(json.dumps(notebook), encoding='utf-8')
+    done = call('nbdev_test', '--path', tmp_path/'nbs'/f'{stem}.ipynb', '--n_workers', 0, cwd=tmp_path)
+    assert done.code != 0, f'{stem} passes although {name}'
+    assert 'AssertionError' in done.err, done.err[-2000:] # an identity failed; the notebook did not merely crash
