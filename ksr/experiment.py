@@ -35,7 +35,7 @@ losses = dict( # weights of the end-to-end objective; the reader's own losses ar
     v1=dict(charbonnier=1., perceptual=.1, read_image=.5),
     v2=dict(charbonnier=1., perceptual=.1, read_image=.5),
     final=dict(charbonnier=1., gradient=.5, perceptual=.1, semantic=.5, read_image=.5),
-    plus=dict(charbonnier=1., gradient=.5, perceptual=.1, semantic=.5, read_image=.5, read_features=.5, read_frames=.5))
+    plus=dict(charbonnier=4., gradient=2., perceptual=.1, semantic=.5, read_features=.5, read_frames=.5))
 
 # %% ../nbs/12_experiment.ipynb #5c2708f9
 class KSRNet(nn.Module):
@@ -121,16 +121,18 @@ def end_to_end(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tu
     restored, reader = net.restorer(batch.frames), net.recognizer
     stem = lambda image: [reader.encoder.stem(P.standardize(image).contiguous(memory_format=torch.channels_last))]
     t = torch.randint(batch.frames.shape[1], (), generator=generator)
-    images = [restored.image] + ([resize(batch.frames[:, t], hr_canvas)] if 'read_frames' in weights else [])
-    memory = [reader.encode(torch.cat(images))] + ([reader.encode_features(restored.features)] if 'read_features' in weights else [])
-    memory = torch.cat(memory)
-    B, names = len(batch.text), [k for k in ('read_image', 'read_frames', 'read_features') if k in weights]
+    images = dict(read_image=restored.image, read_frames=resize(batch.frames[:, t], hr_canvas))
+    images = {k: v for k, v in images.items() if k == 'read_image' or k in weights}
+    memory = dict(zip(images, reader.encode(torch.cat(list(images.values()))).chunk(len(images))))
+    if 'read_features' in weights: memory['read_features'] = reader.encode_features(restored.features)
     objective = Objective({k: v for k, v in weights.items() if not k.startswith('read_')})
-    logits = reader.decode(memory[:B], 0).masked_fill(~reader.allowed, -30.)
+    logits = reader.decode(memory['read_image'], 0).masked_fill(~reader.allowed, -30.)
     loss, parts = objective(restored.image, batch.hr, logits=logits, text=batch.text, distance=perceptual_distance('recognizer', features=stem))
-    nll = P.permuted_loss(reader, memory, repeat(batch.text, 'b s -> (r b) s', r=len(names)), generator, 3)
-    for name, value in zip(names, rearrange(nll, '(r b) -> r b', b=B).mean(1)):
-        loss, parts = loss + weights[name] * value, parts | {name: value.detach()}
+    names = [k for k in memory if k in weights]
+    text = repeat(batch.text, 'b s -> (r b) s', r=len(names))
+    nll = P.permuted_loss(reader, torch.cat([memory[k] for k in names]), text, generator, 3)
+    for name, value in zip(names, nll.chunk(len(names))):
+        loss, parts = loss + weights[name] * value.mean(), parts | {name: value.mean().detach()}
     return loss, parts | dict(psnr=psnr(restored.image, batch.hr).mean().detach())
 
 # %% ../nbs/12_experiment.ipynb #84e0a0c3

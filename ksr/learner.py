@@ -277,16 +277,15 @@ def fit(self:Learner, stop_after:float=math.inf) -> nn.Module: # the averaged mo
         stage = self.stages[self.stage_index]
         self.start_stage(stage, self.__dict__.pop('resumed', None))
         saved = logged = time.monotonic()
-        sums, tracks = {}, 0
+        sums, tracks, steps = {}, 0, 0
         while self.step < stage.steps:
             before = self.seen
             for k, v in self.one_step(stage).items(): sums[k] = sums.get(k, 0.) + v
-            now, tracks = time.monotonic(), tracks + self.seen - before
+            now, tracks, steps = time.monotonic(), tracks + self.seen - before, steps + 1
             if self.step % self.cfg.log_every == 0 or self.step == stage.steps:
                 self.seconds += now - logged
-                n = (self.step - 1) % self.cfg.log_every + 1
-                self.log(stage, {k: v / n for k, v in sums.items()}, now - logged, tracks)
-                sums, tracks, logged = {}, 0, now
+                self.log(stage, {k: v / steps for k, v in sums.items()}, now - logged, tracks)
+                sums, tracks, steps, logged = {}, 0, 0, now
             if now - saved > self.cfg.save_every:
                 self.save()
                 saved = now

