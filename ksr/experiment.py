@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['roads', 'losses', 'tasks', 'restorer_body', 'stage_rows', 'protocols', 'KSRNet', 'reads', 'fuse', 'recognition',
            'alignment', 'restoration', 'end_to_end', 'protocol_stages', 'Config', 'checked_config', 'save_weights',
-           'weights_file', 'load_net', 'autocast', 'measure', 'summarize', 'Result', 'open_run', 'training_data', 'run']
+           'weights_file', 'load_net', 'autocast', 'measure', 'summarize', 'Result', 'open_run', 'run']
 
 # %% ../nbs/12_experiment.ipynb #797cfa55
 import json, platform
@@ -128,11 +128,11 @@ def end_to_end(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tu
     objective = Objective({k: v for k, v in weights.items() if not k.startswith('read_')})
     logits = reader.decode(memory['read_image'], 0).masked_fill(~reader.allowed, -30.)
     loss, parts = objective(restored.image, batch.hr, logits=logits, text=batch.text, distance=perceptual_distance('recognizer', features=stem))
-    names = [k for k in memory if k in weights]
-    text = repeat(batch.text, 'b s -> (r b) s', r=len(names))
-    nll = P.permuted_loss(reader, torch.cat([memory[k] for k in names]), text, generator, 3)
-    for name, value in zip(names, nll.chunk(len(names))):
-        loss, parts = loss + weights[name] * value.mean(), parts | {name: value.mean().detach()}
+    if names := [k for k in memory if k in weights]:
+        text = repeat(batch.text, 'b s -> (r b) s', r=len(names))
+        nll = P.permuted_loss(reader, torch.cat([memory[k] for k in names]), text, generator, 3)
+        for name, value in zip(names, nll.chunk(len(names))):
+            loss, parts = loss + weights[name] * value.mean(), parts | {name: value.mean().detach()}
     return loss, parts | dict(psnr=psnr(restored.image, batch.hr).mean().detach())
 
 # %% ../nbs/12_experiment.ipynb #84e0a0c3
@@ -142,15 +142,16 @@ tasks = dict(recognition=recognition, alignment=alignment, restoration=restorati
 restorer_body = tuple(f'restorer.{part}' for part in ('phi', 'merge', 'stft', 'fuse', 'head'))
 stage_rows = dict( # name → what trains, and what differs from a Stage's defaults; stage 2 leaves flow, HAM and reader alone
     recognition=dict(trains=('recognizer',), frames=2, severity_start=(0., .15)),
-    alignment=dict(trains=('restorer.flow',)), 
+    alignment=dict(trains=('restorer.flow',)),
     restoration=dict(trains=restorer_body),
-    end_to_end=dict(trains=('restorer', 'recognizer')))
+    end_to_end=dict(trains=('restorer', 'recognizer')),
+    polish=dict(task='end_to_end', trains=('restorer.head',), weights=dict(charbonnier=4., gradient=2., semantic=1.)))
 
 # %% ../nbs/12_experiment.ipynb #c0a16604
 protocols = dict( # name → per stage: steps, peak learning rate, cycles; and the end of every cycle
-    smoke=dict(steps=(2, 2, 2, 2), lr=(1e-3, 1e-3, 1e-3, 1e-3), cycles=(1, 1, 1, 1), lr_min=1e-5),
-    small=dict(steps=(3800, 300, 450, 3000), lr=(1e-3, 4e-3, 1.5e-3, 6e-4), cycles=(1, 1, 1, 1), lr_min=2e-5),
-    paper=dict(steps=(30000, 6000, 15000, 30000), lr=(1e-3, 2e-4, 2e-4, 2e-4), cycles=(1, 1, 1, 4), lr_min=1e-7))
+    smoke=dict(steps=(2, 2, 2, 2, 2), lr=(1e-3, 1e-3, 1e-3, 1e-3, 1e-3), cycles=(1, 1, 1, 1, 1), lr_min=1e-5),
+    small=dict(steps=(3800, 300, 450, 900, 300), lr=(1e-3, 4e-3, 1.5e-3, 6e-4, 1e-3), cycles=(1, 1, 1, 1, 1), lr_min=2e-5),
+    paper=dict(steps=(30000, 6000, 15000, 30000, 3000), lr=(1e-3, 2e-4, 2e-4, 2e-4, 2e-4), cycles=(1, 1, 1, 4, 1), lr_min=1e-7))
 
 # %% ../nbs/12_experiment.ipynb #27dd7e62
 def protocol_stages(
@@ -160,7 +161,7 @@ def protocol_stages(
 ) -> list: # of Stage
     "The rows of one protocol"
     p = protocols[name]
-    return [Stage(stage, stage, steps=round(n * scale), lr=lr, lr_min=p['lr_min'], cycles=c, warmup=min(150, round(n * scale) // 10), **row)
+    return [Stage(stage, **(dict(task=stage) | row), steps=round(n * scale), lr=lr, lr_min=p['lr_min'], cycles=c, warmup=min(150, round(n * scale) // 10))
             for (stage, row), n, lr, c in zip(stage_rows.items(), p['steps'], p['lr'], p['cycles']) if not only or stage in only]
 
 # %% ../nbs/12_experiment.ipynb #68922bbc
@@ -177,7 +178,6 @@ class Config:
     accumulate:int = 2 # micro-batches per step
     ema:float = 0.999 # decay of the averaged weights
     init:str = '' # weights to start from: a name under ksr/weights or a file; empty: from nothing
-    data:str = '' # folder in the benchmark's layout to train on; empty: drawn tracks
     validation_tracks:int = 16 # drawn tracks of the validation split measured at the end
 
     def __post_init__(self):
@@ -312,15 +312,6 @@ def open_run(
     return path.parent
 
 # %% ../nbs/12_experiment.ipynb #7d2ca531
-def training_data(
-    config:Config, # the settings
-    device, # where tracks are drawn
-): # data(indices, severity=, frames=) → Batch
-    "Drawn tracks, or a folder in the benchmark's layout whose HR frames are unregistered and therefore degraded by us"
-    if config.data: raise KSRError(f'data={config.data!r}: fine-tuning on a folder is not built yet; expected an empty string (drawn tracks)')
-    return SyntheticTracks(config.seed, split='train', device=device)
-
-# %% ../nbs/12_experiment.ipynb #7dc63221
 def run(
     config:Config, # the settings
     run_dir, # where everything goes
@@ -333,7 +324,8 @@ def run(
     if (net.variant, net.size) != (config.variant, config.size): raise KSRError(f'init={config.init!r} is {net.variant}/{net.size}, the settings say {config.variant}/{config.size}')
     stages = protocol_stages(config.protocol, config.scale, config.stage_names)
     cfg = LearnerConfig(seed=config.seed, batch_size=config.batch_size, accumulate=config.accumulate, ema=config.ema, bf16=best_dtype(device) == torch.bfloat16)
-    learner = Learner(net, training_data(config, device), stages, folder, cfg, device=device)
+    data = SyntheticTracks(config.seed, split='train', device=device)
+    learner = Learner(net, data, stages, folder, cfg, device=device)
     averaged = learner.fit().eval()
     metrics = summarize(measure(averaged, SyntheticTracks(config.seed + 1, split='valid', device=device), config.validation_tracks))
     metrics |= dict(seen=learner.seen, seconds=round(learner.seconds, 1), device=str(device), torch=torch.__version__, machine=platform.machine())

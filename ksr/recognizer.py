@@ -86,22 +86,27 @@ class Attention(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
         self.key.load_state_dict(self.query.state_dict())
 
+    def split(self, x:Tensor) -> Tensor: return rearrange(x, 'b n (h d) -> b h n d', h=self.num_heads)
+
+    def look(self, context:Tensor) -> tuple: return self.split(self.key(context)), self.split(self.value(context)) # keys, values
+
     def forward(self,
         x:Tensor, # (B, Q, D) queries
-        context:Tensor, # (B, N, D)
-        mask:Tensor=None, # (Q, N) bool, true where attention is allowed; or (heads, Q, N) added to the logits
+        context, # (B, N, D), or what `look` made of it
+        mask:Tensor=None, # (Q, N) bool, true where attention is allowed; or (1, heads, Q, N) added to the logits
     ) -> Tensor: # (B, Q, D)
-        q, k, v = (rearrange(f(t), 'b n (h d) -> b h n d', h=self.num_heads)
-                   for f, t in ((self.query, x), (self.key, context), (self.value, context)))
-        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), 'b h n d -> b n (h d)'))
+        k, v = self.look(context) if isinstance(context, Tensor) else context
+        y = F.scaled_dot_product_attention(self.split(self.query(x)), k, v, attn_mask=mask)
+        return self.out(rearrange(y, 'b h n d -> b n (h d)'))
 
 # %% ../nbs/08_recognizer.ipynb #a2cb554c
 def standardize(
     image:Tensor, # (B, 3, H, W) in [0, 1]
 ) -> Tensor: # (B, 3, H, W), mean 0 and deviation about 1 per image
     "Remove exposure and contrast of each image as a whole; colours stay relative"
-    mean, std = image.mean((1, 2, 3), keepdim=True), image.std((1, 2, 3), keepdim=True)
-    return (image - mean) / (std + 0.05)
+    centred = image - image.mean((1, 2, 3), keepdim=True)
+    std = torch.linalg.vector_norm(centred, dim=(1, 2, 3), keepdim=True) / math.sqrt(image[0].numel() - 1) # Tensor.std takes 50 times as long on a CPU
+    return centred / (std + 0.05)
 
 # %% ../nbs/08_recognizer.ipynb #6e280a9b
 class ConvBlock(nn.Module):
@@ -186,18 +191,23 @@ class Decoder(nn.Module):
         self.sharpness = nn.Parameter(torch.full((cfg.num_heads,), 150.).log())
         self.drop, self.head = nn.Dropout(cfg.dropout), nn.Linear(cfg.dim, len(alphabet))
 
+    def look(self, memory:Tensor) -> tuple:
+        "Keys and values of the image tokens, the same for every pass"
+        position = position_code(grid_positions(4, memory.shape[1] // 4), memory.shape[2]).to(memory)
+        return self.image_attention.look(self.norm_image(memory) + position)
+
     def forward(self,
         memory:Tensor, # (B, N, D) image tokens
         contents:Tensor, # (B, 7, 36) probabilities of the characters known so far
         mask:Tensor, # (K·7, 8) bool, K orders' masks one after the other
+        seen:tuple=None, # `look(memory)` where it is at hand
     ) -> Tensor: # (B, K, 7, 36) logits
-        rows, columns, orders = 4, memory.shape[1] // 4, len(mask) // slots
-        position = position_code(grid_positions(rows, columns), memory.shape[2]).to(memory)
-        prior = repeat(slot_prior(self.sharpness.exp(), columns, rows), 'h s n -> h (k s) n', k=orders).to(memory)
+        orders, seen = len(mask) // slots, self.look(memory) if seen is None else seen
+        prior = repeat(slot_prior(self.sharpness.exp(), memory.shape[1] // 4, 4), 'h s n -> 1 h (k s) n', k=orders).to(seen[0])
         content = torch.cat([self.start.expand(len(memory), -1, -1), self.embed(contents) + self.queries], 1)
         x = repeat(self.queries, 's d -> b (k s) d', b=len(memory), k=orders)
         x = x + self.drop(self.content_attention(x, self.norm_content(content), mask))
-        x = x + self.drop(self.image_attention(x, self.norm_image(memory) + position, prior))
+        x = x + self.drop(self.image_attention(x, seen, prior))
         x = x + self.drop(self.mlp(self.norm_mlp(x)))
         return rearrange(self.head(self.norm(x)).float(), 'b (k s) c -> b k s c', s=slots)
 
@@ -225,9 +235,10 @@ class Recognizer(nn.Module):
         refinements:int=1, # cloze passes after the parallel one, ≥ 0
     ) -> Tensor: # (B, 7, 36) logits
         nothing = memory.new_zeros(len(memory), slots, len(alphabet))
-        logits = self.decoder(memory, nothing, self.parallel)[:, 0]
+        seen = self.decoder.look(memory)
+        logits = self.decoder(memory, nothing, self.parallel, seen)[:, 0]
         for _ in range(refinements):
-            logits = self.decoder(memory, logits.masked_fill(~self.allowed, -torch.inf).softmax(-1), self.cloze)[:, 0]
+            logits = self.decoder(memory, logits.masked_fill(~self.allowed, -torch.inf).softmax(-1), self.cloze, seen)[:, 0]
         return logits
 
 # %% ../nbs/08_recognizer.ipynb #badd0588
