@@ -1,5 +1,7 @@
-"""Every notebook by nbdev_test, two at a time, then tests/ by pytest; seconds for each, the output of what failed, and the count as the last line."""
-import json, os, re, subprocess, sys, sysconfig, tempfile, time
+"""Every notebook by nbdev_test, two at a time, then tests/ by pytest; seconds for each, the output of what failed, and the count as the last line.
+
+The notebooks run in a copy of the project, so that a run folder left by an earlier test is not taken up again, and your own are left alone."""
+import json, os, re, shutil, subprocess, sys, sysconfig, tempfile, time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,11 +13,11 @@ threads = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THR
 env = os.environ | threads | dict(MPLBACKEND='agg', PYTHONUTF8='1', JUPYTER_PREFER_ENV_PATH='1', PATH=os.pathsep.join([str(scripts), os.environ.get('PATH', '')]))
 
 
-def limited(command, limit):
-    "Run a command → (exit code, what it printed, seconds); 124 where the time ran out"
+def limited(command, limit, folder=root):
+    "Run a command in a folder → (exit code, what it printed, seconds); 124 where the time ran out"
     began = time.monotonic()
     try:
-        done = subprocess.run(command, cwd=root, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace', timeout=limit)
+        done = subprocess.run(command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace', timeout=limit)
         code, said = done.returncode, done.stdout
     except subprocess.TimeoutExpired as e: code, said = 124, (e.stdout or b'').decode(errors='replace') + f'\nstopped after {limit} s'
     return code, said, time.monotonic() - began
@@ -27,11 +29,18 @@ def left_out(notebook):
     return sum(bool(re.search(r'^#\|\s*(eval:\s*false|slow|gpu)\b', source, re.M)) for source in cells)
 
 
+def copy_project(folder):
+    "What the notebooks need, without runs; nbdev_test imports the `ksr` beside them"
+    for name in ('nbs', 'ksr', 'data', 'figures'):
+        if (root/name).exists(): shutil.copytree(root/name, folder/name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints', 'runs'))
+    for name in ('settings.ini', 'setup.py', 'README.md'): shutil.copy(root/name, folder/name)
+
+
 def test_notebook(notebook):
-    "Run one notebook → did it pass?"
-    code, said, seconds = limited([scripts/'nbdev_test', '--path', notebook, '--n_workers', '0'], notebook_limit)
+    "Run one notebook → did it pass, and what it printed if not"
+    code, said, seconds = limited([scripts/'nbdev_test', '--path', notebook, '--n_workers', '0'], notebook_limit, notebook.parent.parent)
     if code == 0 and 'Success.' not in said: code = 1
-    skipped = f', {n} cells left out by their flags' if (n := left_out(notebook)) else ''
+    skipped = f', cells left out by their flags: {n}' if (n := left_out(notebook)) else ''
     print(f'{"passed" if code == 0 else "FAILED"}  {seconds:6.1f} s  {notebook.name}{skipped}', flush=True)
     return code == 0, said if code else ''
 
@@ -50,9 +59,11 @@ def test_processes():
 
 
 def main():
-    notebooks = sorted(p for p in (root/'nbs').glob('*.ipynb') if not p.name.startswith('_'))
     began = time.monotonic()
-    with ThreadPoolExecutor(2) as pool: results = list(pool.map(test_notebook, notebooks))
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        copy_project(Path(folder))
+        notebooks = sorted(p for p in (Path(folder)/'nbs').glob('*.ipynb') if not p.name.startswith('_'))
+        results = list(pool.map(test_notebook, notebooks))
     for notebook, (passed, said) in zip(notebooks, results):
         if not passed: print(f'\n===== {notebook.name}\n{said}')
     passed, failed, said = test_processes()
