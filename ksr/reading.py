@@ -174,7 +174,7 @@ def read(self:Reader,
     if not track.frames: raise KSRError('no frames: expected at least one (3, h, w) uint8 tensor')
     return next(self.read_tracks([track]))
 
-# %% ../nbs/13_reading.ipynb #bef186bf
+# %% ../nbs/13_reading.ipynb #b7b68fb9
 def load_tracks(
     paths, # track folders or folders above tracks
     labelled:bool=False, # are texts required?
@@ -187,14 +187,14 @@ def load_tracks(
     unique = sorted({p.resolve(): p for p in folders}.values(), key=lambda p: (p.resolve().name, str(p)))
     return lost, (read_track(p, labelled=labelled, hr=False, strict=False) for p in unique)
 
-# %% ../nbs/13_reading.ipynb #47de87c2
+# %% ../nbs/13_reading.ipynb #ea0d5285
 def report(
     problems, # of Problem
 ):
     "Problems on standard error, one a line"
     for p in problems: print(p, file=sys.stderr, flush=True)
 
-# %% ../nbs/13_reading.ipynb #2a5d1ce6
+# %% ../nbs/13_reading.ipynb #ea6e5d89
 def write_out(
     lines:list, # submission lines
     path, # .txt or .zip; a zip holds one txt, as the benchmark wants it
@@ -206,7 +206,7 @@ def write_out(
             with zipfile.ZipFile(tmp, 'w', zipfile.ZIP_DEFLATED) as z: z.writestr(zipfile.ZipInfo(Path(path).stem + '.txt', (1980, 1, 1, 0, 0, 0)), text)
         else: tmp.write_text(text, encoding='utf-8')
 
-# %% ../nbs/13_reading.ipynb #b7b68fb9
+# %% ../nbs/13_reading.ipynb #a3f9bf96
 def write_restored(
     reading:Reading, # with a picture
     folder, # where to
@@ -214,7 +214,7 @@ def write_restored(
     "The restored plate as PNG"
     with atomic_write(Path(folder)/f'{reading.track}.png') as tmp: tmp.write_bytes(encode_image((reading.restored * 255).round().byte(), 'png'))
 
-# %% ../nbs/13_reading.ipynb #ea0d5285
+# %% ../nbs/13_reading.ipynb #5a6e4ec6
 def write_json(
     readings:list, # of Reading
     reader:Reader, # for the weights' hash
@@ -224,7 +224,7 @@ def write_json(
     "Everything but the pictures, as JSON"
     with atomic_write(path) as tmp: tmp.write_text(json.dumps(dict(weights_sha256=reader.weights, readings=[r.as_dict() for r in readings], **more), indent=1), encoding='utf-8')
 
-# %% ../nbs/13_reading.ipynb #a3f9bf96
+# %% ../nbs/13_reading.ipynb #1b48725d
 def read_paths(
     reader:Reader, # with weights
     paths, # folders
@@ -248,7 +248,7 @@ def read_paths(
         pairs.append((track, reading))
     return pairs
 
-# %% ../nbs/13_reading.ipynb #5a6e4ec6
+# %% ../nbs/13_reading.ipynb #1f600a7c
 def run_read(
     paths, # folders
     out='', json='', restored='', # where to write; empty: nowhere
@@ -266,7 +266,7 @@ def run_read(
     if json: write_json(readings, reader, json)
     return int(any(r.failed for r in readings))
 
-# %% ../nbs/13_reading.ipynb #a311d956
+# %% ../nbs/13_reading.ipynb #62af3344
 def finish(
     action, # function of no arguments → exit code
 ):
@@ -277,7 +277,7 @@ def finish(
         code = 1
     if code: sys.exit(code)
 
-# %% ../nbs/13_reading.ipynb #6a95d593
+# %% ../nbs/13_reading.ipynb #39cb450d
 @call_parse
 def ksr_read(
     paths:Param('track folders or folders above tracks', str, nargs='+'), # what to read
@@ -290,7 +290,7 @@ def ksr_read(
     "Read number plates from tracks of tiny frames"
     finish(lambda: run_read(paths, out, json, restored, weights, device))
 
-# %% ../nbs/13_reading.ipynb #53f80ef9
+# %% ../nbs/13_reading.ipynb #fb066ef1
 def evaluate_tracks(
     reader:Reader, # with weights
     paths, # folders with annotated tracks
@@ -303,7 +303,7 @@ def evaluate_tracks(
     groups = dict(layout=[t.layout for t, _ in scored], scenario=[t.scenario or '–' for t, _ in scored])
     return summary(**columns, groups=groups), pairs
 
-# %% ../nbs/13_reading.ipynb #71a051a5
+# %% ../nbs/13_reading.ipynb #b7d0fd5d
 def run_eval(
     paths, # folders
     json='', # where to write the rows and readings
@@ -317,7 +317,7 @@ def run_eval(
     if json: write_json([r for _, r in pairs], reader, json, table=rows)
     return int(any(r.failed for _, r in pairs))
 
-# %% ../nbs/13_reading.ipynb #1b48725d
+# %% ../nbs/13_reading.ipynb #ad6877a3
 @call_parse
 def ksr_eval(
     paths:Param('folders with annotated tracks', str, nargs='+'), # what to score
