@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['root', 'canvas', 'hr_canvas', 'reference_index', 'KSRError', 'pixel_grid', 'best_device', 'best_dtype',
-           'seed_everything', 'mix', 'Draws', 'area_matrix', 'bicubic_matrix', 'resize', 'atomic_write',
+           'seed_everything', 'mix', 'Draws', 'Typical', 'area_matrix', 'bicubic_matrix', 'resize', 'atomic_write',
            'ready_torchvision', 'show_frames']
 
 # %% ../nbs/00_core.ipynb #09285743
@@ -121,6 +121,19 @@ class Draws:
         return torch.searchsorted(edges, u, right=True).clamp(max=len(edges) - 1)
 
 # %% ../nbs/00_core.ipynb #a3bb3a94
+class Typical(Draws):
+    "Draws without chance: every number is the middle of its distribution"
+    def __init__(self,
+        draws:Draws, # gives batch size and device
+    ): self.number, self.device = len(draws), draws.device
+
+    def __len__(self): return self.number
+
+    def uniform(self, lo=0., hi=1., *shape) -> Tensor: return torch.full((self.number, *shape), (lo + hi) / 2, device=self.device)
+
+    def normal(self, *shape) -> Tensor: return torch.zeros(self.number, *shape, device=self.device)
+
+# %% ../nbs/00_core.ipynb #3a252c51
 def area_matrix(
     n_in:int, # source length
     n_out:Tensor, # (B,) target lengths, each ≤ max_out
@@ -133,7 +146,7 @@ def area_matrix(
     overlap = (torch.minimum((o + 1) * scale, i + 1.) - torch.maximum(o * scale, i + 0.)).clamp(min=0)
     return overlap / scale * (o < n_out[:, None, None])
 
-# %% ../nbs/00_core.ipynb #494ed435
+# %% ../nbs/00_core.ipynb #74cbd5fd
 def bicubic_matrix(
     n_in:Tensor, # (B,) source lengths, each ≤ max_in
     max_in:int, # columns of the padded result
@@ -148,7 +161,7 @@ def bicubic_matrix(
     w = torch.where(x < 1, (1.5 * x - 2.5) * x * x + 1, torch.where(x < 2, ((-0.5 * x + 2.5) * x - 4) * x + 2, 0.)) * (i < n)
     return w / w.sum(-1, keepdim=True)
 
-# %% ../nbs/00_core.ipynb #3a252c51
+# %% ../nbs/00_core.ipynb #e062e4fa
 def resize(
     x:Tensor, # (..., C, H, W) images
     size:tuple=canvas, # (H, W) wanted
@@ -157,7 +170,7 @@ def resize(
     y = torch.nn.functional.interpolate(x.reshape(-1, *x.shape[-3:]).float(), tuple(size), mode='bicubic', antialias=True, align_corners=False)
     return y.clamp(0, 1).reshape(*x.shape[:-2], *size)
 
-# %% ../nbs/00_core.ipynb #e062e4fa
+# %% ../nbs/00_core.ipynb #858867a3
 @contextmanager
 def atomic_write(
     path, # final path; its folder is made
@@ -175,7 +188,7 @@ def atomic_write(
         Path(tmp).unlink(missing_ok=True)
         raise
 
-# %% ../nbs/00_core.ipynb #858867a3
+# %% ../nbs/00_core.ipynb #6072955e
 def ready_torchvision():
     "Make `import torchvision` (and timm, lpips) work whether or not its compiled operators can load"
     try: import torchvision
@@ -186,7 +199,7 @@ def ready_torchvision():
         ready_torchvision.library = library # the declarations live as long as this object
         import torchvision
 
-# %% ../nbs/00_core.ipynb #6072955e
+# %% ../nbs/00_core.ipynb #984c8698
 def show_frames(
     frames:Tensor, # (N, C, H, W) or (R, N, C, H, W) images in [0, 1]
     titles=None, # one per image, row by row

@@ -8,11 +8,11 @@ __all__ = ['PLATE_MM', 'SCENE_MM', 'SCENE_ORIGIN_MM', 'PX_PER_MM', 'native_max',
            'random_clutter', 'random_holder', 'random_light', 'scene', 'pose', 'project', 'plate_corners', 'crop',
            'random_width', 'random_track', 'shimmer', 'random_shimmer', 'lattice', 'keys', 'between_nodes', 'look',
            'sample_scene', 'exact_flow', 'native_corners', 'curved_motion', 'linear_motion', 'psf', 'random_blur',
-           'blur_matrix', 'expose', 'meter', 'tone', 'random_tone', 'noise', 'random_noise', 'fill', 'bayer_mask',
-           'mosaic', 'separable', 'sharpen', 'random_sharpen', 'quantisation', 'block_cosines', 'block_bases',
-           'block_matrices', 'jpeg', 'resample_matrix', 'resample', 'random_codec', 'h264', 'Theta', 'null_theta',
-           'sample_theta', 'Degraded', 'only', 'to_sensor', 'per_frame', 'camera', 'store', 'canvas_matrices',
-           'to_canvas', 'degrade']
+           'blur_matrix', 'expose', 'meter', 'tone', 'random_tone', 'rain', 'random_rain', 'noise', 'random_noise',
+           'fill', 'bayer_mask', 'mosaic', 'separable', 'sharpen', 'random_sharpen', 'quantisation', 'block_cosines',
+           'block_bases', 'block_matrices', 'jpeg', 'resample_matrix', 'resample', 'random_codec', 'h264',
+           'repeat_blocks', 'random_repeats', 'Theta', 'null_theta', 'sample_theta', 'Degraded', 'only', 'to_sensor',
+           'per_frame', 'camera', 'store', 'canvas_matrices', 'to_canvas', 'degrade']
 
 # %% ../nbs/02_degradation.ipynb #47663d27
 import math
@@ -32,7 +32,7 @@ SCENE_MM = (640, 280)        # width, height of the scene's texture
 SCENE_ORIGIN_MM = (320, 139) # the plate's centre, from the texture's top left corner
 PX_PER_MM = 0.5              # the texture's resolution
 native_max = (32, 64)        # (H, W) of the padded buffer that native frames live in
-oversampling = (1.5, 1.25)   # (y, x) samples per canvas pixel on which the continuous image is held before the sensor
+oversampling = (1.25, 1.25)  # (y, x) samples per canvas pixel on which the continuous image is held before the sensor
 margin = (4, 8)              # (y, x) canvas pixels beyond the frame's edges, for blur to draw from
 
 # %% ../nbs/02_degradation.ipynb #c2509bd7
@@ -120,7 +120,8 @@ def random_light(
     draws:Draws, # randomness
 ) -> Tensor: # (B, 1, 65, 200) factor ≥ 0
     "Light over the plate: a slope, a straight shadow on some, a bright patch on some"
-    h, w = (int(n * PX_PER_MM) for n in PLATE_MM[::-1])
+    full = tuple(int(n * PX_PER_MM) for n in PLATE_MM[::-1])
+    h, w = 33, 100 # it is smooth: half the resolution does
     x, y = pixel_grid(h, w, draws.device) / torch.tensor([w, h], device=draws.device)[:, None, None] - 0.5
     rise, tilt, edge, angle, soft, depth, px, py, patch = (r[:, None, None] for r in draws.uniform(-1, 1, 9).unbind(-1))
     shadowed, patched = (draws.flip(p)[:, None, None] for p in (.25, .15))
@@ -128,7 +129,7 @@ def random_light(
     shade = ((0.45 * edge + 0.3 * angle * x - y) / (0.04 + 0.2 * soft.abs()) + 0.5).clamp(0, 1)
     light = light * (1 - shadowed * (0.15 + 0.45 * depth.abs()) * shade)
     spot = torch.exp(-((x - px / 2) / 0.25) ** 2 - ((y - py / 2) / 0.5) ** 2)
-    return (light + patched * 0.6 * patch.abs() * spot)[:, None]
+    return F.interpolate((light + patched * 0.6 * patch.abs() * spot)[:, None], full, mode='bilinear', align_corners=False)
 
 # %% ../nbs/02_degradation.ipynb #0eed5ae0
 def scene(
@@ -186,7 +187,7 @@ def crop(
     shift:Tensor, # (B, T, 2) where the plate's centre lies in the image, px (its fraction matters)
 ) -> tuple: # size (B, T, 2) long native (h, w); homography (B, T, 3, 3) canvas px → scene mm
     "Cut a box out of the image and put it on the canvas"
-    corners = project(view, plate_corners(view.device)) + shift[..., None]
+    corners = project(view, plate_corners(view.device).to(view)) + shift[..., None]
     lo, hi = corners.amin(-1) - margins[..., :2], corners.amax(-1) + margins[..., 2:]
     limit = torch.tensor([native_max[::-1], (14, 8)], device=view.device)
     size = (hi - lo).round().maximum(limit[1]).minimum(limit[0])
@@ -198,13 +199,11 @@ def crop(
 # %% ../nbs/02_degradation.ipynb #5abcaf8e
 def random_width(
     draws:Draws, # randomness
-    severity:Tensor, # (B,) in [0, 1]
-    scenario:str=None, # A: 38–47 px; B: 27–40 px; None: 38–47 px at severity 0, 27–47 px at 1
+    far:Tensor, # (B,) bool: scenario B
 ) -> Tensor: # (B,) plate width in the reference frame, native px
-    "How wide plates are in native pixels"
+    "How wide plates are in native pixels: 38–47 in scenario A, 27–40 in B"
     u = draws.uniform()
-    lo, hi = dict(A=(38, 47), B=(27, 40)).get(scenario, (38 - 11 * severity, 47))
-    return lo + (hi - lo) * u
+    return torch.where(far, 27 + 13 * u, 38 + 9 * u)
 
 # %% ../nbs/02_degradation.ipynb #48d6c1b7
 def random_track(
@@ -213,23 +212,25 @@ def random_track(
     T:int, # frames
     severity:Tensor, # (B,)
 ) -> tuple: # size (B, T, 2), homography (B, T, 3, 3)
-    "A smooth approach of 2–4 px with jitter, seen at an angle, cut out by a tracker that is never quite still"
-    τ = (torch.arange(T, device=draws.device) - reference_index(T)) / max(T - 1, 1)
-    s = severity[:, None]
-    u = draws.uniform(-1, 1, 14)[..., None].unbind(1)
-    n = draws.normal(9, T).unbind(1)
+    "A smooth approach of 2–4 px with jitter, seen at an angle, cut out by a tracker that is never quite still; in double precision, see below"
+    τ = (torch.arange(T, device=draws.device, dtype=torch.double) - reference_index(T)) / max(T - 1, 1)
+    s, width = severity[:, None].double(), width.double()
+    u = draws.uniform(-1, 1, 15)[..., None].double().unbind(1)
+    n = draws.normal(9, T).double().unbind(1)
+    rolling = 0.06 * u[14].clamp(min=0) ** 2 # a shutter that reads row by row shears what shakes
     shake = 0.15 + 0.85 * s
-    skew = lambda v: v * v.abs() ** 0.7 # most tracks are seen nearly straight on
+    skew = lambda v: v * v.abs() # most tracks are seen nearly straight on
     w = width[:, None] + (3 + u[0]) * τ + 0.25 * shake * n[0]
     ρ = (1.12 + 0.28 * u[1]).clamp(max=(16.5 / (0.325 * width))[:, None]) * (1 + 0.03 * u[2] * τ + 0.01 * shake * n[1])
     φ = math.radians(15) * (0.3 + 0.7 * s) * skew(u[3]) + math.radians(2.5) * u[4] * τ + math.radians(0.7) * shake * n[2]
-    k = 0.3 * (0.3 + 0.7 * s) * skew(u[5]) + 0.04 * u[6] * τ + 0.015 * shake * n[3]
+    k = 0.3 * (0.3 + 0.7 * s) * skew(u[5]) + 0.04 * u[6] * τ + (0.015 + rolling) * shake * n[3]
     g = torch.stack([4e-4 * skew(u[7]) * s + 3e-5 * n[4] * shake, 8e-4 * skew(u[8]) * s + 6e-5 * n[5] * shake], -1)
     loose = torch.stack(u[9:13], -1)
-    side = torch.tensor([2.3, 1.8, 2.3, 1.8], device=draws.device) * (1 + 0.5 * u[13][..., None])
+    side = torch.tensor([2.3, 1.8, 2.3, 1.8], device=draws.device, dtype=torch.double) * (1 + 0.5 * u[13][..., None])
     jitter = 0.5 * shake[..., None] * torch.stack([n[6], n[7], n[8], -n[7]], -1)
     margins = side + (0.8 + 2.2 * s[..., None]) * loose.where(loose > 0, loose * 0.6) + jitter
-    return crop(pose(w, ρ, φ, k, g), margins, 8 * draws.uniform(0, 1, T, 2))
+    size, homography = crop(pose(w, ρ, φ, k, g), margins, 8 * draws.uniform(0, 1, T, 2).double())
+    return size, homography.float()
 
 # %% ../nbs/02_degradation.ipynb #dc755b09
 def shimmer(
@@ -371,8 +372,8 @@ def random_blur(
     "Lens, focus and motion, which differ between tracks and wander within them"
     u, n = draws.uniform(0, 1, 6)[..., None].unbind(1), draws.normal(4, T).unbind(1)
     s, far = severity[:, None], (45 / width)[:, None]
-    sigma = psf(0.4 * far + (0.12 + 0.3 * s) * u[0] + torch.zeros_like(n[0]), (0.2 + 1.5 * s * far ** 2 * u[1] ** 2 * (1 + 0.3 * n[0])).clamp(min=0))
-    length = ((0.4 + 2.8 * s) * far * u[2] ** 2 * (1 + 0.25 * n[1])).clamp(min=0)
+    sigma = psf(0.33 * far + (0.12 + 0.33 * s) * u[0] + torch.zeros_like(n[0]), (0.2 + 1.4 * s * far ** 2 * u[1] ** 3 * (1 + 0.3 * n[0])).clamp(min=0))
+    length = ((0.4 + 2.6 * s) * far * u[2] ** 3 * (1 + 0.25 * n[1])).clamp(min=0)
     angle = 2 * math.pi * u[3] + 0.2 * n[2]
     taps, spread = curved_motion(length, angle, 0.5 * (u[4] - 0.5) * (u[5] < .5) + 0.05 * n[3])
     return taps, (sigma[..., None] ** 2 + spread ** 2).sqrt()
@@ -438,11 +439,11 @@ def random_tone(
     draws:Draws, # randomness
     T:int, # frames
     severity:Tensor, # (B,)
-    scenario:str=None, # A: daylight · B: more night and infrared
+    far:Tensor, # (B,) bool: scenario B, with nights and infrared; A is daylight
 ) -> tuple: # level (B,), gain (B, T, 3), gamma (B, T), lift (B, T), gray (B,), night (B,) bool
     "Exposure of a track, its wander of 2–17 grey levels, flips, colour cast, haze"
     s, u = severity, draws.uniform(0, 1, 8).unbind(-1)
-    night = u[0] < dict(A=0., B=.4).get(scenario, .2)
+    night = far & (u[0] < .4)
     level = torch.where(night, 0.2 + 0.35 * u[1], 0.3 + (0.25 + 0.2 * s) * u[1])
     wander = (0.01 + (0.02 + 0.07 * s) * u[2])[:, None] * draws.normal(T)
     flips = draws.flip(.5, T) & (u[3] < 0.25 * s)[:, None]
@@ -454,6 +455,34 @@ def random_tone(
     return level, exposure[..., None] * balance.exp(), gamma, lift, gray, night
 
 # %% ../nbs/02_degradation.ipynb #1cc3951b
+def rain(
+    x:Tensor, # (N, 3, 32, 64) light
+    streaks:Tensor, # (N, K, 5): x, y of the middle (px), slope dx/dy, length (px), strength
+) -> Tensor: # as x
+    "Light of drops on their way"
+    h, w = x.shape[-2:]
+    cx, cy, slope, length, strength = streaks[..., None].unbind(-2)
+    i, j = (torch.arange(n, device=x.device) + 0.5 for n in (h, w))
+    along = ((length / 2 - (i - cy).abs()) + 0.5).clamp(0, 1) * strength
+    across = torch.exp(-0.5 * ((j - (cx + slope * (i - cy))[..., None]) / 0.6) ** 2)
+    return x + (across * along[..., None]).sum(1)[:, None]
+
+# %% ../nbs/02_degradation.ipynb #29a66227
+def random_rain(
+    draws:Draws, # randomness
+    size:Tensor, # (B, T, 2) sensor (h, w)
+    severity:Tensor, # (B,)
+    far:Tensor, # (B,) bool: it rains in scenario B only
+    K:int=4, # streaks at most
+) -> Tensor: # (B, T, K, 5)
+    "New drops in every frame, leaning the same way along the track"
+    T = size.shape[1]
+    u, wet, lean = draws.uniform(0, 1, T, K, 4), far & draws.flip(.25), draws.normal() * 0.25
+    x, y = (u[..., k] * size[..., None, 1 - k] for k in (0, 1))
+    strength = 0.25 * (0.3 + 0.7 * severity[:, None, None]) * u[..., 3] ** 2 * wet[:, None, None]
+    return torch.stack([x, y, lean[:, None, None].expand_as(x), 4 + 10 * u[..., 2], strength], -1)
+
+# %% ../nbs/02_degradation.ipynb #8b0951a1
 def noise(
     y:Tensor, # (B, T, 3, h, w) in [0, 1]
     a:Tensor, # (B,) variance per unit of light
@@ -464,7 +493,7 @@ def noise(
     a, b = (v[:, None, None, None, None] for v in (a, b))
     return torch.addcmul(y, (y * a).add_(b).sqrt_(), normal)
 
-# %% ../nbs/02_degradation.ipynb #29a66227
+# %% ../nbs/02_degradation.ipynb #181c949d
 def random_noise(
     draws:Draws, # randomness
     severity:Tensor, # (B,)
@@ -475,7 +504,7 @@ def random_noise(
     dark = 1 + night.float()
     return (0.004 + 0.036 * severity * u ** 2) ** 2 * dark, (0.002 + 0.024 * severity * v ** 2) ** 2 * dark
 
-# %% ../nbs/02_degradation.ipynb #8b0951a1
+# %% ../nbs/02_degradation.ipynb #f5af37f3
 def fill(
     v:Tensor, # (N, C, h, w)
     mask:Tensor, # (N, C, h, w) 1 where v was seen
@@ -486,7 +515,7 @@ def fill(
     total, weight = (F.conv2d(x, k, padding=1, groups=v.shape[1]) for x in (v * mask, mask))
     return total / weight.clamp(min=1e-6)
 
-# %% ../nbs/02_degradation.ipynb #181c949d
+# %% ../nbs/02_degradation.ipynb #9e4bd530
 def bayer_mask(
     size:Tensor, # (N, 2) native (h, w)
     phase:Tensor, # (N, 2) long: where the pattern starts
@@ -498,7 +527,7 @@ def bayer_mask(
     inside = (i < size[:, :1])[:, :, None] & (j < size[:, 1:])[:, None]
     return (torch.stack([ey & ex, ey ^ ex, ~ey & ~ex], 1) & inside[:, None]).float()
 
-# %% ../nbs/02_degradation.ipynb #136f2736
+# %% ../nbs/02_degradation.ipynb #a4c36311
 def mosaic(
     y:Tensor, # (N, 3, h, w)
     size:Tensor, # (N, 2) native (h, w)
@@ -514,7 +543,7 @@ def mosaic(
     rest = green + fill(y[:, ::2] - green, mask[:, ::2], [[1, 2, 1], [2, 4, 2], [1, 2, 1]])
     return torch.stack([rest[:, 0], green[:, 0], rest[:, 1]], 1)
 
-# %% ../nbs/02_degradation.ipynb #f5af37f3
+# %% ../nbs/02_degradation.ipynb #ca6ad767
 def separable(
     my:Tensor, # (N, p, h) acts along y
     x:Tensor, # (N, C, h, w)
@@ -523,7 +552,7 @@ def separable(
     "my · x · mxᵀ for every channel"
     return my[:, None] @ (x.flatten(1, 2) @ mx.mT).unflatten(1, x.shape[1:3])
 
-# %% ../nbs/02_degradation.ipynb #a4c36311
+# %% ../nbs/02_degradation.ipynb #41f9a7ea
 def sharpen(
     y:Tensor, # (N, 3, 32, 64)
     size:Tensor, # (N, 2) native (h, w)
@@ -538,7 +567,7 @@ def sharpen(
     soft = separable(smooth(size[:, 0], y.shape[-2]), y, smooth(size[:, 1], y.shape[-1]))
     return soft.lerp_(y, 1 + amount[:, None, None, None])
 
-# %% ../nbs/02_degradation.ipynb #079cbc2c
+# %% ../nbs/02_degradation.ipynb #c191abba
 def random_sharpen(
     draws:Draws, # randomness
     severity:Tensor, # (B,)
@@ -547,7 +576,7 @@ def random_sharpen(
     u, v = draws.uniform(0, 1, 2).unbind(-1)
     return (0.6 + 0.8 * severity) * u ** 1.5, 0.7 + 0.7 * v
 
-# %% ../nbs/02_degradation.ipynb #f985474c
+# %% ../nbs/02_degradation.ipynb #936e079c
 luma_table = torch.tensor([
     [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55],
     [14, 13, 16, 24, 40, 57, 69, 56], [14, 17, 22, 29, 51, 87, 80, 62],
@@ -557,7 +586,7 @@ chroma_table = torch.full((8, 8), 99.)
 chroma_table[:4, :4] = torch.tensor([[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99.]])
 to_ycc = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 
-# %% ../nbs/02_degradation.ipynb #41f9a7ea
+# %% ../nbs/02_degradation.ipynb #cb33d053
 def quantisation(
     table:Tensor, # (8, 8) of quality 50
     quality:Tensor, # (N,) 1–100
@@ -567,7 +596,7 @@ def quantisation(
     scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)[:, None, None]
     return ((table.to(quality.device) * scale + 50) / 100).floor().clamp(1, 255).repeat(1, *blocks)
 
-# %% ../nbs/02_degradation.ipynb #c191abba
+# %% ../nbs/02_degradation.ipynb #c185b018
 def block_cosines(
     n:int, # length, a multiple of 8
 ) -> Tensor: # (n, n) orthonormal
@@ -576,7 +605,7 @@ def block_cosines(
     c = torch.cos((2 * k + 1) * k[:, None] * math.pi / 16) * torch.where(k == 0, 8, 4)[:, None] ** -0.5
     return torch.block_diag(*[c] * (n // 8))
 
-# %% ../nbs/02_degradation.ipynb #3f47b0c3
+# %% ../nbs/02_degradation.ipynb #d262e7db
 def block_bases(
     n:int, # padded length, a multiple of 8
     half:bool, # chroma: half as many samples
@@ -589,7 +618,7 @@ def block_bases(
     pair, fancy = F.one_hot(near, m).float(), 0.75 * F.one_hot(near, m) + 0.25 * F.one_hot(far, m)
     return block_cosines(m) @ pair.T / 2, fancy @ block_cosines(m).T
 
-# %% ../nbs/02_degradation.ipynb #0478d0a7
+# %% ../nbs/02_degradation.ipynb #896c46a6
 @lru_cache
 def block_matrices(
     length:int, # of the buffer
@@ -603,7 +632,7 @@ def block_matrices(
     out = synthesis[i + phase] * (i < n)[..., None]
     return (analysis @ (source[..., None] == i).float()).to(device), out.to(device)
 
-# %% ../nbs/02_degradation.ipynb #936e079c
+# %% ../nbs/02_degradation.ipynb #2c2f5146
 def jpeg(
     x:Tensor, # (N, 3, 32, 64) RGB in [0, 1]
     size:Tensor, # (N, 2) native (h, w)
@@ -624,7 +653,7 @@ def jpeg(
     ycc[:, 0] += 128
     return ((torch.linalg.inv(mix) / 255) @ ycc).clamp_(0, 1).unflatten(-1, x.shape[-2:])
 
-# %% ../nbs/02_degradation.ipynb #55ebe8e6
+# %% ../nbs/02_degradation.ipynb #63209a2d
 def resample_matrix(
     n_in:Tensor, # (N,) source lengths
     n_out:Tensor, # (N,) target lengths
@@ -636,7 +665,7 @@ def resample_matrix(
     w = keys((i - i[:, None] * scale) / scale.clamp(min=1)) * (i < n_in[:, None, None])
     return w / w.sum(-1, keepdim=True).clamp(min=1e-6) * (i[:, None] < n_out[:, None, None])
 
-# %% ../nbs/02_degradation.ipynb #5b0dad95
+# %% ../nbs/02_degradation.ipynb #dbdcc26f
 def resample(
     x:Tensor, # (N, 3, 32, 64)
     size:Tensor, # (N, 2) native (h, w)
@@ -646,7 +675,7 @@ def resample(
     my, mx = (resample_matrix(size[:, k], wanted[:, k], n) for k, n in enumerate(x.shape[-2:]))
     return separable(my, x, mx)
 
-# %% ../nbs/02_degradation.ipynb #46a32e93
+# %% ../nbs/02_degradation.ipynb #e5faa057
 def random_codec(
     draws:Draws, # randomness
     size:Tensor, # (B, T, 2) of the saved frames
@@ -662,7 +691,7 @@ def random_codec(
     sensor = (size * ratio).round().long().minimum(limit)
     return sensor, torch.stack([first, last], -1).round(), (8 * draws.uniform(0, 1, size.shape[1], 2)).long()
 
-# %% ../nbs/02_degradation.ipynb #63209a2d
+# %% ../nbs/02_degradation.ipynb #3bcd0d12
 def h264(
     frames:list, # (3, h, w) uint8 tensors
     crf:int=28, # constant rate factor, 0 (lossless) to 51
@@ -684,11 +713,38 @@ def h264(
     if len(decoded) != len(frames): raise KSRError(f'h264: {len(decoded)} frames came back of {len(frames)}')
     return [rearrange(d, 'h w c -> c h w')[:, :f.shape[1], :f.shape[2]].contiguous() for d, f in zip(decoded, frames)]
 
-# %% ../nbs/02_degradation.ipynb #20597be9
+# %% ../nbs/02_degradation.ipynb #198f0b08
+def repeat_blocks(
+    y:Tensor, # (B, T, 3, 32, 64) frames
+    repeated:Tensor, # (B, T, 4, 8) bool: which blocks may be taken from the frame before
+    tolerance:float=0.08, # root mean square of a change that is left out
+) -> Tensor: # as y
+    "The smearing between frames of a video codec: a repeated block keeps its own mean and takes the rest from the previous picture"
+    large = lambda v: v.repeat_interleave(8, -1).repeat_interleave(8, -2)
+    shown = [y[:, 0]]
+    for t in range(1, y.shape[1]):
+        change = y[:, t] - shown[-1]
+        mean = F.avg_pool2d(change, 8)
+        small = (F.avg_pool2d(change.square(), 8) - mean.square()).mean(1) < tolerance ** 2
+        shown.append(torch.where(large(repeated[:, t] & small)[:, None], shown[-1] + large(mean), y[:, t]))
+    return torch.stack(shown, 1)
+
+# %% ../nbs/02_degradation.ipynb #326a6680
+def random_repeats(
+    draws:Draws, # randomness
+    T:int, # frames
+    severity:Tensor, # (B,)
+) -> Tensor: # (B, T, 4, 8) bool
+    "On a third of the tracks up to nine tenths of the blocks"
+    share = draws.flip(.35) * draws.uniform() * (0.4 + 0.5 * severity)
+    return draws.uniform(0, 1, T, 4, 8) < share[:, None, None, None]
+
+# %% ../nbs/02_degradation.ipynb #ed15972c
 @dataclass(frozen=True)
 class Theta:
     "Everything that happens to a batch of tracks, as tensors that lead with the batch"
     severity:Tensor # (B,) 0 mild – 1 hardest
+    far:Tensor # (B,) bool: scenario B
     plate_width:Tensor # (B,) in the reference frame, native px
     size:Tensor # (B, T, 2) long, native (h, w) of the saved frames
     homography:Tensor # (B, T, 3, 3) canvas px → scene mm
@@ -700,18 +756,20 @@ class Theta:
     gamma:Tensor # (B, T)
     lift:Tensor # (B, T) veiling light
     gray:Tensor # (B,) colour lost, 0–1
+    streaks:Tensor # (B, T, K, 5) rain, sensor px
     noise:Tensor # (B, 2) a, b
     bayer:Tensor # (B,) bool
     sharpening:Tensor # (B, 2) amount, σ px
     sensor:Tensor # (B, T, 2) long, (h, w) before rescaling
     quality:Tensor # (B, 2) of both generations of JPEG; 0: none
+    repeated:Tensor # (B, T, 4, 8) bool, blocks that the video codec took from the frame before
     phase:Tensor # (B, T, 2) long, 0–7: where the first generation's blocks start
 
     def __len__(self): return len(self.severity)
 
     def to(self, device): return Theta(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
-# %% ../nbs/02_degradation.ipynb #3bcd0d12
+# %% ../nbs/02_degradation.ipynb #597c8339
 def null_theta(
     B:int, # tracks
     T:int=5, # frames
@@ -725,33 +783,37 @@ def null_theta(
     H = torch.tensor([[step[0], 0, -step[0] * canvas[1] / 2], [0, step[1], -step[1] * canvas[0] / 2], [0, 0, 1]], device=device)
     sizes = torch.tensor(size, device=device).expand(B, T, 2)
     return Theta(
-        severity=zeros(), plate_width=ones() * PLATE_MM[0] / mm_per_px, size=sizes, homography=H.expand(B, T, 3, 3),
+        severity=zeros(), far=zeros().bool(), plate_width=ones() * PLATE_MM[0] / mm_per_px, size=sizes, homography=H.expand(B, T, 3, 3),
         waves=zeros(T, 1, 4), taps=zeros(T, 3, 2), sigma=zeros(T, 2),
-        level=zeros(), gain=ones(T, 3), gamma=ones(T), lift=zeros(T), gray=zeros(), noise=zeros(2),
-        bayer=zeros().bool(), sharpening=torch.stack([zeros(), ones()], -1), sensor=sizes, quality=zeros(2), phase=zeros(T, 2).long())
+        level=zeros(), gain=ones(T, 3), gamma=ones(T), lift=zeros(T), gray=zeros(), streaks=zeros(T, 1, 5), noise=zeros(2),
+        bayer=zeros().bool(), sharpening=torch.stack([zeros(), ones()], -1), sensor=sizes, quality=zeros(2), repeated=zeros(T, 4, 8).bool(), phase=zeros(T, 2).long())
 
-# %% ../nbs/02_degradation.ipynb #ec0e3fea
+# %% ../nbs/02_degradation.ipynb #8963208e
 def sample_theta(
     draws:Draws, # randomness
     T:int=5, # frames
     severity:tuple=(0., 1.), # range from which each track's severity is drawn
-    scenario:str=None, # A: daylight, plates 38–47 px wide · B: rain and night, 27–40 px · None: both
+    scenario:str=None, # A: daylight, plates 38–47 px wide · B: rain and night, 27–40 px · None: half and half
+    views:Draws=None, # randomness of pose and crop; None: `draws`
+    cameras:Draws=None, # randomness of everything between the light and the file; None: `draws`
 ) -> Theta:
     "Draw what happens to a batch of tracks"
     if scenario not in (None, 'A', 'B'): raise KSRError(f"scenario {scenario!r}: expected 'A', 'B' or None")
     if not 0 <= severity[0] <= severity[1] <= 1: raise KSRError(f'severity {severity}: expected 0 ≤ low ≤ high ≤ 1')
-    s = draws.uniform(*severity)
-    width = random_width(draws, s, scenario)
-    size, homography = random_track(draws, width, T, s)
+    s, far = draws.uniform(*severity), draws.flip({None: .5, 'A': 0., 'B': 1.}[scenario])
+    width = random_width(draws, far)
+    size, homography = random_track(views or draws, width, T, s)
+    draws = cameras or draws
     taps, sigma = random_blur(draws, T, s, width)
-    level, gain, gamma, lift, gray, night = random_tone(draws, T, s, scenario)
+    level, gain, gamma, lift, gray, night = random_tone(draws, T, s, far)
     sensor, quality, phase = random_codec(draws, size, s)
     return Theta(
-        severity=s, plate_width=width, size=size, homography=homography, waves=random_shimmer(draws, T, s), taps=taps, sigma=sigma,
-        level=level, gain=gain, gamma=gamma, lift=lift, gray=gray, noise=torch.stack(random_noise(draws, s, night), -1),
-        bayer=draws.flip(.25), sharpening=torch.stack(random_sharpen(draws, s), -1), sensor=sensor, quality=quality, phase=phase)
+        severity=s, far=far, plate_width=width, size=size, homography=homography, waves=random_shimmer(draws, T, s), taps=taps, sigma=sigma,
+        level=level, gain=gain, gamma=gamma, lift=lift, gray=gray, streaks=random_rain(draws, sensor, s, far),
+        noise=torch.stack(random_noise(draws, s, night), -1), bayer=draws.flip(.25), sharpening=torch.stack(random_sharpen(draws, s), -1),
+        sensor=sensor, quality=quality, repeated=random_repeats(draws, T, s), phase=phase)
 
-# %% ../nbs/02_degradation.ipynb #731f7a1c
+# %% ../nbs/02_degradation.ipynb #a15b7d95
 @dataclass(frozen=True)
 class Degraded:
     "What the camera leaves of a batch of tracks, and what is known about it"
@@ -762,7 +824,7 @@ class Degraded:
     flow:Tensor # (B, T, 2, 32, 96) exact, reference → t, canvas px
     corners:Tensor # (B, T, 4, 2) of the plate, native px
 
-# %% ../nbs/02_degradation.ipynb #198f0b08
+# %% ../nbs/02_degradation.ipynb #f6b1b7d9
 def only(
     flag:Tensor, # (N,) bool
     f, # function of rows
@@ -775,7 +837,7 @@ def only(
     k = flag.nonzero()[:, 0]
     return x.index_copy(0, k, f(x[k], *(a[k] for a in args)))
 
-# %% ../nbs/02_degradation.ipynb #326a6680
+# %% ../nbs/02_degradation.ipynb #c16592b0
 def to_sensor(
     scene:Tensor, # (B, 3, 140, 320)
     theta:Theta,
@@ -786,7 +848,7 @@ def to_sensor(
     def frame(t): return expose(sample_scene(scene, view[:, t], samples, margin), theta.sensor[:, t], theta.taps[:, t], theta.sigma[:, t])
     return torch.stack([frame(t) for t in range(view.shape[1])], 1), sample_scene(scene, view[:, reference_index(view.shape[1])], hr_canvas)
 
-# %% ../nbs/02_degradation.ipynb #3d88d3dd
+# %% ../nbs/02_degradation.ipynb #17492b0d
 def per_frame(
     v:Tensor, # (B, ...) per track
     T:int, # frames
@@ -794,38 +856,41 @@ def per_frame(
     "Repeat a track's value for each of its frames"
     return v.repeat_interleave(T, 0)
 
-# %% ../nbs/02_degradation.ipynb #3114e5a9
+# %% ../nbs/02_degradation.ipynb #ed888185
 def camera(
     x:Tensor, # (B, T, 3, 32, 64) light on the sensor
     theta:Theta,
     gain:Tensor, # (B, T, 3) with the metering
     draws:Draws=None, # for the noise; None: no noise
 ) -> Tensor: # (B·T, 3, 32, 64) in [0, 1], sensor's size
-    "Tone, noise, mosaic, sharpening"
+    "Tone, rain, noise, mosaic, sharpening"
     T = x.shape[1]
     y = tone(x, gain, theta.gamma, theta.lift, theta.gray[:, None].expand(-1, T))
+    streaks = theta.streaks.flatten(0, 1)
+    y = only((streaks[..., 4] > 0).any(-1), rain, y.flatten(0, 1), streaks).unflatten(0, x.shape[:2]).clamp_(0, 1)
     if draws is not None: y = noise(y, *theta.noise.unbind(-1), draws.normal(*x.shape[1:]))
     y, size = y.flatten(0, 1), theta.sensor.flatten(0, 1)
     y = only(per_frame(theta.bayer, T), mosaic, y, size, theta.phase.flatten(0, 1))
     amount, sigma = per_frame(theta.sharpening, T).unbind(-1)
     return only(amount > 0, sharpen, y, size, amount, sigma).clamp_(0, 1)
 
-# %% ../nbs/02_degradation.ipynb #8636cb5b
+# %% ../nbs/02_degradation.ipynb #55bcccd1
 def store(
     y:Tensor, # (B·T, 3, 32, 64) in [0, 1], sensor's size
     theta:Theta,
 ) -> Tensor: # (B·T, 3, 32, 64) 0–255, whole numbers, native size; zero outside
-    "Two generations of compression with a rescaling in between, and 8 bits"
+    "Two generations of compression with repeated blocks and a rescaling in between, and 8 bits"
     sensor, size, phase = theta.sensor.flatten(0, 1), theta.size.flatten(0, 1), theta.phase.flatten(0, 1)
     first, last = per_frame(theta.quality, theta.size.shape[1]).unbind(-1)
     y = only(first > 0, jpeg, y, sensor, first, phase)
+    y = only(theta.repeated.flatten(1).any(-1), repeat_blocks, y.unflatten(0, theta.size.shape[:2]), theta.repeated).flatten(0, 1)
     y = only((sensor != size).any(-1), resample, y, sensor, size).clamp(0, 1)
     y = only(last > 0, jpeg, y, size, last)
     i, j = (torch.arange(n, device=y.device) for n in native_max)
     inside = (i < size[:, :1])[:, None, :, None] & (j < size[:, 1:])[:, None, None]
     return (y * 255).round_() * inside
 
-# %% ../nbs/02_degradation.ipynb #dab3cd07
+# %% ../nbs/02_degradation.ipynb #a98b33c8
 @lru_cache
 def canvas_matrices(
     device, # device of the result
@@ -833,7 +898,7 @@ def canvas_matrices(
     "Every matrix that `to_canvas` can need"
     return tuple(bicubic_matrix(torch.arange(n + 1).clamp(min=1), n, m).to(device) for n, m in zip(native_max, canvas))
 
-# %% ../nbs/02_degradation.ipynb #3f1b2cbe
+# %% ../nbs/02_degradation.ipynb #fbb71177
 def to_canvas(
     native:Tensor, # (N, 3, 32, 64) 0–255
     size:Tensor, # (N, 2) native (h, w)
@@ -842,7 +907,7 @@ def to_canvas(
     my, mx = (m[size[:, k]] for k, m in enumerate(canvas_matrices(native.device)))
     return separable(my / 255, native, mx).clamp_(0, 1)
 
-# %% ../nbs/02_degradation.ipynb #ed15972c
+# %% ../nbs/02_degradation.ipynb #344d6385
 @torch.no_grad()
 def degrade(
     scene:Tensor, # (B, 3, 140, 320) in [0, 1]
