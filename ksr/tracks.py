@@ -7,9 +7,10 @@ __all__ = ['min_side', 'max_side', 'suffixes', 'end_marks', 'corner_names', 'hol
            'synth_block', 'synth_options', 'Problem', 'Track', 'open_image', 'to_rgb', 'pixels', 'decode_image',
            'encode_image', 'check_corners', 'load_json', 'check_text', 'read_annotations', 'numbered', 'find_tracks',
            'read_frames', 'missing_frames', 'read_track', 'read_tracks', 'annotation_json', 'write_track',
-           'track_sha256', 'to_canvas', 'Batch', 'held_out', 'draw_text', 'Drawn', 'SyntheticTracks', 'clean_frame',
-           'frame_corners', 'pick_frames', 'collate', 'FolderTracks', 'loader', 'split_by_plate', 'claim_folder',
-           'parse_severity', 'synthesise', 'write_manifest', 'ksr_synth']
+           'track_sha256', 'to_canvas', 'Batch', 'held_out', 'draw_text', 'Drawn', 'without_codecs', 'SyntheticTracks',
+           'clean_frame', 'frame_corners', 'through_jpeg', 'through_codecs', 'pick_frames', 'collate', 'FolderTracks',
+           'loader', 'split_by_plate', 'claim_folder', 'parse_severity', 'synth_sources', 'synthesise',
+           'write_manifest', 'ksr_synth']
 
 # %% ../nbs/03_tracks.ipynb #0df34385
 import csv, hashlib, json, os, re, struct, sys, warnings, zlib
@@ -27,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .core import Draws, KSRError, Typical, atomic_write, mix, resize
+from .core import Draws, KSRError, Typical, atomic_write, mix, reference_index, resize
 from .degradation import Degraded, Theta, degrade, h264, sample_theta, scene
 from .plates import alphabet, decode, encode, layout_names, random_style, random_text, render_plates, slots
 
@@ -129,13 +130,14 @@ def encode_image(
     image:Tensor, # (3, h, w) uint8
     fmt:str='png', # png | jpg
     quality:int=95, # JPEG quality 1..100
+    subsampling:str='4:4:4', # of a JPEG's chroma: 4:4:4 | 4:2:2 | 4:2:0
 ) -> bytes:
-    "The file's bytes: the same pixels give the same bytes; JPEG without chroma subsampling"
+    "The file's bytes: the same pixels give the same bytes"
     if fmt not in ('png', 'jpg'): raise KSRError(f'image format {fmt!r}: expected png or jpg')
     image = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
     file = BytesIO()
     if fmt == 'png': image.save(file, 'PNG', compress_level=9)
-    else: image.save(file, 'JPEG', quality=quality, subsampling=0)
+    else: image.save(file, 'JPEG', quality=quality, subsampling=subsampling)
     return file.getvalue()
 
 # %% ../nbs/03_tracks.ipynb #2f41a912
@@ -398,6 +400,12 @@ class Drawn:
 # %% ../nbs/03_tracks.ipynb #4eb46fe5
 parts = ('plates', 'scene', 'camera') # of the generator
 
+def without_codecs(
+    theta:Theta, # of a batch
+) -> Theta:
+    "No compression, no rescaling: frames of the sensor's own size"
+    return replace(theta, size=theta.sensor, quality=torch.zeros_like(theta.quality), repeated=torch.zeros_like(theta.repeated))
+
 @dataclass(frozen=True)
 class SyntheticTracks:
     "An endless, numbered supply of drawn tracks"
@@ -413,8 +421,8 @@ class SyntheticTracks:
     def __post_init__(self):
         if unknown := set(self.typical) - set(parts): raise KSRError(f'typical={sorted(unknown)}: expected some of {parts}')
 
-    def draw(self, indices, severity=None, frames=None) -> Drawn:
-        "Plate, surroundings, camera, frames of the tracks with these numbers"
+    def draw(self, indices, severity=None, frames=None, codecs=True) -> Drawn:
+        "Plate, surroundings, camera, frames of the tracks with these numbers; without `codecs` the frames are as the sensor gives them"
         indices = list(indices)
         draws = Draws(self.seed, indices, self.device)
         plates, scenes, cameras = (Typical(draws) if part in self.typical else draws for part in parts)
@@ -422,7 +430,7 @@ class SyntheticTracks:
         text = draw_text(self.seed, indices, layout, self.split)
         view = scene(*render_plates(text, layout, random_style(plates, layout)), scenes)
         theta = sample_theta(draws, frames or self.T, severity or self.severity, self.scenario, scenes, cameras)
-        return Drawn(text, layout, view, theta, degrade(view, theta, draws))
+        return Drawn(text, layout, view, theta, degrade(view, theta if codecs else without_codecs(theta), draws))
 
     def batch(self, indices, severity=None, frames=None) -> Batch:
         "The tracks with these numbers as a network wants them; `severity` and `frames` override what is set"
@@ -459,29 +467,50 @@ def frame_corners(
     return {f'lr-{t:03}.{fmt}': dict(zip(corner_names, map(point, quad))) for t, quad in enumerate(corners.tolist(), 1)}
 
 # %% ../nbs/03_tracks.ipynb #7893f234
+def through_jpeg(
+    image:Tensor, # (3, h, w) uint8
+    quality:float, # 1–100; 0 leaves the image alone
+) -> Tensor: # (3, h, w) uint8
+    "libjpeg, there and back"
+    return decode_image(BytesIO(encode_image(image, 'jpg', int(quality), '4:2:0')))[0] if quality else image
+
+def through_codecs(
+    frames:list, # (3, h, w) uint8 tensors of the sensor's size
+    size:list, # T of [h, w] wanted
+    quality:list, # of the first and the last JPEG; 0: none
+    crf:int, # constant rate factor of the video between them
+) -> list: # (3, h, w) uint8 tensors
+    "The codecs themselves in place of their stand-ins: libjpeg, a rescaling, libx264, libjpeg"
+    first, last = quality
+    frames = [resize(through_jpeg(f, first)[None] / 255, tuple(hw))[0].clamp(0, 1) for f, hw in zip(frames, size)]
+    return [through_jpeg(f, last) for f in h264([(f * 255).round().to(torch.uint8) for f in frames], crf)]
+
+# %% ../nbs/03_tracks.ipynb #00fe3779
 @patch
 def tracks(self:SyntheticTracks,
     indices, # the tracks' numbers
-    codec:str=None, # h264: the frames pass through one video first
+    codec:str=None, # h264: libjpeg and libx264 in place of their fast stand-ins
     fmt:str='png', # of the files that the corners name
+    hr:int=5, # HR images a track: 5, one per frame, or 1, that of the middle frame
 ) -> list: # of (Track, plate width in native pixels, severity)
     "The tracks with these numbers with their native frames"
     if codec not in (None, 'h264'): raise KSRError(f'codec {codec!r}: expected h264 or none')
-    drawn, found = self.draw(indices), []
+    drawn, found = self.draw(indices, codecs=codec is None), []
     eight = lambda x: (x * 255).round().to(torch.uint8).cpu()
-    clean = torch.stack([clean_frame(drawn, t) for t in range(self.T)], 1)
+    shown = range(self.T) if hr > 1 else [reference_index(self.T)]
+    clean = torch.stack([clean_frame(drawn, t) for t in shown], 1)
+    corners = drawn.out.corners * (drawn.theta.size / drawn.out.size).flip(-1)[:, :, None]
     for b, i in enumerate(indices):
-        size = drawn.out.size[b].tolist()
-        frames = [x[:, :h, :w].to(torch.uint8).cpu() for x, (h, w) in zip(drawn.out.native[b], size)]
-        severity = drawn.theta.severity[b].item()
-        if codec: frames = h264(frames, crf=round(18 + 14 * severity))
-        track = Track(f'track_{i + 1:05}', frames, hr=[eight(resize(x, (2 * h, 2 * w))) for x, (h, w) in zip(clean[b], size)],
-            text=decode(drawn.text[b]), layout=layout_names[drawn.layout[b]], scenario=self.scenario,
-            corners=frame_corners(drawn.out.corners[b], fmt) if self.scenario != 'B' else {})
+        size, severity = drawn.theta.size[b].tolist(), drawn.theta.severity[b].item()
+        frames = [x[:, :h, :w].to(torch.uint8).cpu() for x, (h, w) in zip(drawn.out.native[b], drawn.out.size[b].tolist())]
+        if codec: frames = through_codecs(frames, size, drawn.theta.quality[b].tolist(), round(14 + 14 * severity))
+        sharp = [eight(resize(x, (2 * size[t][0], 2 * size[t][1]))) for x, t in zip(clean[b], shown)]
+        track = Track(f'track_{i + 1:05}', frames, hr=sharp, text=decode(drawn.text[b]), layout=layout_names[drawn.layout[b]],
+            scenario=self.scenario, corners=frame_corners(corners[b], fmt) if self.scenario != 'B' else {})
         found.append((track, drawn.theta.plate_width[b].item(), severity))
     return found
 
-# %% ../nbs/03_tracks.ipynb #25576772
+# %% ../nbs/03_tracks.ipynb #b6124c73
 def pick_frames(
     n:int, # frames there are
     T:int, # frames wanted
@@ -489,7 +518,7 @@ def pick_frames(
     "Evenly chosen frames, symmetric about the middle"
     return [(2 * k + 1) * n // (2 * T) for k in range(T)]
 
-# %% ../nbs/03_tracks.ipynb #e9b7a509
+# %% ../nbs/03_tracks.ipynb #f3d9c00b
 def collate(
     tracks, # `Track`s with at least one frame each
     T:int=5, # frames per track
@@ -501,7 +530,7 @@ def collate(
     layout = [layout_names.index(t.layout) if t.layout in layout_names else -1 for t in tracks]
     return Batch(torch.stack(frames), torch.stack(text), torch.tensor(layout))
 
-# %% ../nbs/03_tracks.ipynb #f3d9c00b
+# %% ../nbs/03_tracks.ipynb #dd950b15
 class FolderTracks(Dataset):
     "Every readable track at or below a path, kept as 8-bit native frames; what could not be read is in `problems`"
     def __init__(self,
@@ -521,7 +550,7 @@ class FolderTracks(Dataset):
 
     def batch(self, indices): return collate([self.tracks[k] for k in indices], self.T)
 
-# %% ../nbs/03_tracks.ipynb #dd950b15
+# %% ../nbs/03_tracks.ipynb #df770814
 def loader(
     data:FolderTracks, # what to load
     batch_size:int=32, # tracks per batch
@@ -532,7 +561,7 @@ def loader(
     shuffle, together = generator is not None, partial(collate, T=data.T)
     return DataLoader(data, batch_size, shuffle, generator=generator, num_workers=workers, collate_fn=together)
 
-# %% ../nbs/03_tracks.ipynb #424e60ec
+# %% ../nbs/03_tracks.ipynb #c98d226d
 def split_by_plate(
     tracks, # `Track`s; one without a text is a plate of its own
     fraction:float=0.1, # share of the tracks wanted for validation
@@ -547,9 +576,9 @@ def split_by_plate(
     chosen = {plates[k] for k, n in zip(order, before) if n < round(fraction * len(tracks))}
     return [t for t in tracks if plate(t) not in chosen], [t for t in tracks if plate(t) in chosen]
 
-# %% ../nbs/03_tracks.ipynb #d453868c
+# %% ../nbs/03_tracks.ipynb #e1362217
 synth_block = 16 # tracks drawn at once; fixed, since rounding may differ between batch sizes
-synth_options = dict(layout=layout_names, scenario=['A', 'B'], codec=['h264'], split=['train', 'valid'])
+synth_options = dict(layout=[*layout_names, 'each'], scenario=['A', 'B'], codec=['h264'], split=['train', 'valid'])
 
 def claim_folder(
     out:Path, # folder to write to
@@ -563,7 +592,7 @@ def claim_folder(
         raise KSRError(f'{out}: is not empty; expected a new folder, or one begun with the same settings')
     with atomic_write(claim) as tmp: tmp.write_text(text, encoding='utf-8')
 
-# %% ../nbs/03_tracks.ipynb #e1362217
+# %% ../nbs/03_tracks.ipynb #2f898616
 def parse_severity(
     text:str, # 'low,high'
 ) -> tuple:
@@ -573,26 +602,40 @@ def parse_severity(
     if not 0 <= low <= high <= 1: raise KSRError(f'severity {text!r}: expected LOW,HIGH with 0 ≤ LOW ≤ HIGH ≤ 1, such as 0,0.5')
     return low, high
 
-# %% ../nbs/03_tracks.ipynb #2f898616
-def synthesise(out, n=100, seed=0, layout=None, scenario=None, severity='0,1', codec=None, split=None, progress=False):
+# %% ../nbs/03_tracks.ipynb #7cfae380
+def synth_sources(
+    seed:int, # of the tracks
+    layout:str=None, # a layout's name; each: the same cameras for every layout; None: 35 : 65
+    scenario:str=None, # A | B | None: in turn
+    **options, # of `SyntheticTracks`
+) -> tuple: # list of SyntheticTracks that take turns, and whether a round of them shares one number
+    "Where the tracks come from"
+    only = lambda name: tuple(float(n == name) for n in layout_names)
+    priors = dict(each=list(map(only, layout_names))).get(layout) or [only(layout) if layout else SyntheticTracks.layout_prior]
+    return [SyntheticTracks(seed, scenario=s, layout_prior=p, **options) for p in priors for s in scenario or 'AB'], layout == 'each'
+
+def synthesise(out, n=100, seed=0, layout=None, scenario=None, severity='0,1', codec=None, split=None, hr=5, progress=False):
     "Write n drawn tracks; the arguments are those of `ksr_synth`. Yields the manifest's rows"
     if n < 1: raise KSRError(f'n = {n}: expected at least one track')
     for name, value in dict(layout=layout, scenario=scenario, codec=codec, split=split).items():
         if value not in (None, *synth_options[name]): raise KSRError(f'{name} {value!r}: expected one of {synth_options[name]}')
-    prior = tuple(float(name == layout) for name in layout_names) if layout else SyntheticTracks.layout_prior
-    options = dict(severity=parse_severity(severity), layout_prior=prior, split=split)
-    source = {s: SyntheticTracks(seed, scenario=s, **options) for s in scenario or 'AB'}
-    claim_folder(Path(out), dict(n=n, seed=seed, layout=layout, scenario=scenario, severity=severity, codec=codec, split=split))
-    for k in tqdm(range(0, n, synth_block * len(source)), disable=not progress, leave=False):
-        for s, data in source.items():
-            numbers = [i for i in range(k, k + synth_block * len(source)) if (scenario or 'AB'[i % 2]) == s]
-            fmt = dict(A='png', B='jpg')[s]
-            for track, width, hardness in data.tracks(numbers, codec, fmt)[:sum(i < n for i in numbers)]:
-                folder = write_track(track, Path(out)/f'Scenario-{s}'/track.layout/track.id, fmt)
-                yield dict(track=track.id, layout=track.layout, scenario=s, text=track.text, plate_width=f'{width:.2f}',
+    if hr not in (1, 5): raise KSRError(f'hr = {hr}: expected 5 or 1')
+    sources, shared = synth_sources(seed, layout, scenario, severity=parse_severity(severity), split=split)
+    claim_folder(Path(out), dict(n=n, seed=seed, layout=layout, scenario=scenario, severity=severity, codec=codec, split=split, hr=hr))
+    m = len(sources)
+    for k in tqdm(range(0, n, synth_block * m), disable=not progress, leave=False):
+        for j, data in enumerate(sources):
+            numbers = range(k + j, k + synth_block * m, m)
+            fmt = dict(A='png', B='jpg')[data.scenario]
+            drawn = data.tracks([i // m if shared else i for i in numbers], codec, fmt, hr)
+            for i, (track, width, hardness) in zip(numbers, drawn):
+                if i >= n: break
+                track.id = f'track_{i + 1:05}'
+                folder = write_track(track, Path(out)/f'Scenario-{data.scenario}'/track.layout/track.id, fmt)
+                yield dict(track=track.id, layout=track.layout, scenario=data.scenario, text=track.text, plate_width=f'{width:.2f}',
                     severity=f'{hardness:.4f}', sha256=track_sha256(folder))
 
-# %% ../nbs/03_tracks.ipynb #7cfae380
+# %% ../nbs/03_tracks.ipynb #598005ee
 def write_manifest(
     out, # the benchmark's folder
     rows, # dicts with the same keys
@@ -606,19 +649,20 @@ def write_manifest(
         table.writerows(rows)
     return path
 
-# %% ../nbs/03_tracks.ipynb #598005ee
+# %% ../nbs/03_tracks.ipynb #8ded8908
 @call_parse
 def ksr_synth(
     out:str, # folder to write; new, or begun with the same settings
     n:int=100, # number of tracks
     seed:int=0, # another seed, other tracks
-    layout:str=None, # Brazilian | Mercosur; default: both, 35 : 65
+    layout:str=None, # Brazilian | Mercosur | each: both in turn before the same cameras; default: both, 35 : 65
     scenario:str=None, # A (daylight, PNG, corners) | B (rain and night, JPG); default: in turn
     severity:str='0,1', # LOW,HIGH range of the degradation
-    codec:str=None, # h264: the frames pass through one video first
+    codec:str=None, # h264: libjpeg and libx264 in place of their fast stand-ins
     split:str=None, # train | valid: plates that the other never shows
+    hr:int=5, # HR images a track: 5, or 1 for the middle frame's alone
 ):
     "Write drawn tracks in the benchmark's layout, the same bytes for the same seed"
-    try: path = write_manifest(out, synthesise(out, n, seed, layout, scenario, severity, codec, split, progress=sys.stderr.isatty()))
+    try: path = write_manifest(out, synthesise(out, n, seed, layout, scenario, severity, codec, split, hr, progress=sys.stderr.isatty()))
     except KSRError as e: sys.exit(f'ksr_synth: {e}')
     print(f'{n} tracks, listed in {path}')
