@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['root', 'canvas', 'hr_canvas', 'reference_index', 'KSRError', 'pixel_grid', 'best_device', 'best_dtype',
-           'seed_everything', 'mix', 'Draws', 'Typical', 'area_matrix', 'bicubic_matrix', 'resize', 'atomic_write',
-           'ready_torchvision', 'show_frames']
+           'seed_everything', 'mix', 'Draws', 'Typical', 'new_names', 'given_parameters', 'area_matrix',
+           'bicubic_matrix', 'resize', 'atomic_write', 'ready_torchvision', 'show_frames']
 
 # %% ../nbs/00_core.ipynb #09285743
 import math, os, random, tempfile
@@ -134,6 +134,24 @@ class Typical(Draws):
     def normal(self, *shape) -> Tensor: return torch.zeros(self.number, *shape, device=self.device)
 
 # %% ../nbs/00_core.ipynb #3a252c51
+def new_names(
+    before:dict, # names and objects at one moment
+    now:dict, # the same later
+) -> list: # public names that have appeared or stand for something else
+    "What was defined in between"
+    return sorted(k for k, v in now.items() if not k.startswith('_') and k != 'before' and (k not in before or before[k] is not v))
+
+def given_parameters(
+    before:dict, # names and objects before the parameters
+    now:dict, # and after them
+    known:list, # names of the parameters
+) -> dict: # name → value of every known parameter
+    "What a papermill notebook was given; `KSRError` on a name that it does not know"
+    unknown = [k for k in new_names(before, now) if k not in known]
+    if unknown: raise KSRError(f'unknown parameter {unknown}: expected some of {known}')
+    return {k: now[k] for k in known}
+
+# %% ../nbs/00_core.ipynb #e062e4fa
 def area_matrix(
     n_in:int, # source length
     n_out:Tensor, # (B,) target lengths, each ≤ max_out
@@ -146,7 +164,7 @@ def area_matrix(
     overlap = (torch.minimum((o + 1) * scale, i + 1.) - torch.maximum(o * scale, i + 0.)).clamp(min=0)
     return overlap / scale * (o < n_out[:, None, None])
 
-# %% ../nbs/00_core.ipynb #74cbd5fd
+# %% ../nbs/00_core.ipynb #d0383b9b
 def bicubic_matrix(
     n_in:Tensor, # (B,) source lengths, each ≤ max_in
     max_in:int, # columns of the padded result
@@ -161,7 +179,7 @@ def bicubic_matrix(
     w = torch.where(x < 1, (1.5 * x - 2.5) * x * x + 1, torch.where(x < 2, ((-0.5 * x + 2.5) * x - 4) * x + 2, 0.)) * (i < n)
     return w / w.sum(-1, keepdim=True)
 
-# %% ../nbs/00_core.ipynb #e062e4fa
+# %% ../nbs/00_core.ipynb #858867a3
 def resize(
     x:Tensor, # (..., C, H, W) images
     size:tuple=canvas, # (H, W) wanted
@@ -170,7 +188,7 @@ def resize(
     y = torch.nn.functional.interpolate(x.reshape(-1, *x.shape[-3:]).float(), tuple(size), mode='bicubic', antialias=True, align_corners=False)
     return y.clamp(0, 1).reshape(*x.shape[:-2], *size)
 
-# %% ../nbs/00_core.ipynb #858867a3
+# %% ../nbs/00_core.ipynb #6072955e
 @contextmanager
 def atomic_write(
     path, # final path; its folder is made
@@ -188,7 +206,7 @@ def atomic_write(
         Path(tmp).unlink(missing_ok=True)
         raise
 
-# %% ../nbs/00_core.ipynb #6072955e
+# %% ../nbs/00_core.ipynb #984c8698
 def ready_torchvision():
     "Make `import torchvision` (and timm, lpips) work whether or not its compiled operators can load"
     try: import torchvision
@@ -199,7 +217,7 @@ def ready_torchvision():
         ready_torchvision.library = library # the declarations live as long as this object
         import torchvision
 
-# %% ../nbs/00_core.ipynb #984c8698
+# %% ../nbs/00_core.ipynb #d038ae69
 def show_frames(
     frames:Tensor, # (N, C, H, W) or (R, N, C, H, W) images in [0, 1]
     titles=None, # one per image, row by row

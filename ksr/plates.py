@@ -490,7 +490,7 @@ def random_paint(
     header = torch.where(banded(layout)[:, None] > 0, between(u[:, 4:5], .5, .95), ink)
     return Paint(plate, ink, band, header, rim=(plate * between(u[:, 5:6], .55, 1.15)).clamp(0, 1))
 
-# %% ../nbs/01_plates.ipynb #bf97bcb6
+# %% ../nbs/01_plates.ipynb #eb497589
 def random_header(
     draws:Draws, # one generator per plate
     layout:Tensor, # (B,) index into `layout_names`
@@ -511,7 +511,7 @@ def random_header(
     y = torch.where(band[:, 0], 19., 30.) + between(u[:, 4], -4, 4)
     return ids, torch.stack([x, y, height, pitch, height * between(u[:, 5], .12, .2)], 1)
 
-# %% ../nbs/01_plates.ipynb #49cbb8d3
+# %% ../nbs/01_plates.ipynb #7de72794
 def spot(
     strength, # (B,) or number: 0 leaves it out
     *rest, # x, y, half width, half height in mm, red, green, blue; each (B,) or number
@@ -520,7 +520,7 @@ def spot(
     "A row of `Fittings.spots`"
     return torch.stack([torch.as_tensor(o, dtype=like.dtype, device=like.device).expand_as(like) for o in (strength, *rest)], 1)
 
-# %% ../nbs/01_plates.ipynb #6a509888
+# %% ../nbs/01_plates.ipynb #c20c0fa5
 def old_spots(
     draws:Draws, # one generator per plate
 ) -> list: # of (B, 8)
@@ -551,7 +551,7 @@ def new_spots(
         spot(country * between(u[9], .2, .9), between(u[7], 16, 24), between(u[10], 100, 112), 9, 6, .12, .12, .12, like=flag),
         spot(bolt, between(u[8], 90, 310), 9, 4, 4, grey, grey, grey, like=flag)]
 
-# %% ../nbs/01_plates.ipynb #eb497589
+# %% ../nbs/01_plates.ipynb #f6bfdced
 def random_fittings(
     draws:Draws, # one generator per plate
     layout:Tensor, # (B,) index into `layout_names`
@@ -567,7 +567,7 @@ def random_fittings(
     rim = torch.stack([strength, between(u[10], 2, 6), between(u[9], 1.5, 4)], 1)
     return Fittings(band, ids, place, spots, dot, rim, corner=between(u[11], 6, 16))
 
-# %% ../nbs/01_plates.ipynb #57715d05
+# %% ../nbs/01_plates.ipynb #0a628725
 def random_shadow(
     strength:Tensor, # (B,) uniform; below 0.25 there is a shadow
     angle:Tensor, # (B,) uniform: direction of its edge
@@ -577,7 +577,7 @@ def random_shadow(
     turn = 2 * math.pi * angle
     return torch.stack([(1 - strength / .25).clamp(min=0) * .65, turn.cos(), turn.sin(), between(offset, -60, 60)], 1)
 
-# %% ../nbs/01_plates.ipynb #7de72794
+# %% ../nbs/01_plates.ipynb #923289a3
 def random_wear(
     draws:Draws, # one generator per plate
 ) -> Wear:
@@ -596,7 +596,7 @@ def random_wear(
         glare=torch.stack([tail(12, .15, .6), col(13, 0, 400), col(14, 0, 130), col(15, 20, 120), col(16, 10, 60)], 1),
         emboss=.1 * n[:, 5:7], light=light)
 
-# %% ../nbs/01_plates.ipynb #c20c0fa5
+# %% ../nbs/01_plates.ipynb #7931db8d
 def random_style(
     draws:Draws, # one generator per plate
     layout:Tensor, # (B,) index into `layout_names`
@@ -604,7 +604,7 @@ def random_style(
     "A plate's whole look"
     return Style(random_lettering(draws, layout), random_paint(draws, layout), random_fittings(draws, layout), random_wear(draws))
 
-# %% ../nbs/01_plates.ipynb #0a628725
+# %% ../nbs/01_plates.ipynb #c6abfae3
 def paint(
     rgb:Tensor, # (B, 3, H, W) overwritten
     mask:Tensor, # (B, H, W) in [0, 1]
@@ -613,7 +613,7 @@ def paint(
     "Lay a colour over an image where the mask says"
     return rgb.lerp_(colour[:, :, None, None].expand_as(rgb), mask[:, None].expand_as(rgb))
 
-# %% ../nbs/01_plates.ipynb #4871b1d9
+# %% ../nbs/01_plates.ipynb #0a1d41b7
 def box_field(
     x:Tensor, # (B, 1, W) or (1, 1, W) mm
     y:Tensor, # (B, H, 1) or (1, H, 1) mm
@@ -628,7 +628,7 @@ def box_field(
     outside = (dx.clamp(min=0).square() + dy.clamp(min=0).square()).sqrt_()
     return torch.maximum(dx, dy).clamp_(max=0).add_(outside).sub_(q)
 
-# %% ../nbs/01_plates.ipynb #923289a3
+# %% ../nbs/01_plates.ipynb #687f4cda
 def body(
     paints:Paint, # colours
     fit:Fittings, # elements
@@ -652,7 +652,7 @@ def body(
     paint(rgb[..., mid], strength(fit.dot[:, 0]) * coverage(box_field(x[..., mid], y, d, 2.), px_per_mm), paints.ink)
     return paint_header(rgb, paints, fit, px_per_mm), coverage(edge, px_per_mm)
 
-# %% ../nbs/01_plates.ipynb #7931db8d
+# %% ../nbs/01_plates.ipynb #39bfa5a8
 def paint_spot(
     rgb:Tensor, # (B, 3, H, W) overwritten
     spot:Tensor, # (B, 8) as in `Fittings.spots`
@@ -683,7 +683,7 @@ def paint_header(
     paint(rgb[:, :, :rows], coverage(field, px_per_mm), paints.header)
     return rgb
 
-# %% ../nbs/01_plates.ipynb #c4c42d10
+# %% ../nbs/01_plates.ipynb #a3ad7372
 def aged_ink(
     field:Tensor, # (B, H, W) signed distance to the edge of the characters, mm
     wear:Wear, # chips, fading, hollows
@@ -699,7 +699,7 @@ def aged_ink(
     core = coverage(field + wear.hollow[:, 1:, None], px_per_mm) * wear.hollow[:, :1, None]
     return coverage(field, px_per_mm) * (1 - gone) * (1 - core) * (1 - patchy * patches) * (1 - even)
 
-# %% ../nbs/01_plates.ipynb #c6abfae3
+# %% ../nbs/01_plates.ipynb #0deda313
 def lighting(
     wear:Wear, # light
     px_per_mm:float, # resolution
@@ -717,7 +717,7 @@ def lighting(
     glare = c(g) * torch.exp(-((x + 200 - c(gx)) / c(rx)).square()) * torch.exp(-((y + 65 - c(gy)) / c(ry)).square())
     return factor[:, None], glare[:, None]
 
-# %% ../nbs/01_plates.ipynb #0a1d41b7
+# %% ../nbs/01_plates.ipynb #582f09cc
 def emboss(
     mask:Tensor, # (B, H, W) coverage of the characters
     wear:Wear, # light on raised edges
@@ -728,7 +728,7 @@ def emboss(
     flank[:, 1:-1].addcmul_(mask[:, 2:] - mask[:, :-2], wear.emboss[:, 1:, None])
     return flank
 
-# %% ../nbs/01_plates.ipynb #08397636
+# %% ../nbs/01_plates.ipynb #e6b7f3a8
 def render_plates(
     text:Tensor, # (B, 7) class numbers
     layout:Tensor, # (B,) index into `layout_names`

@@ -9,8 +9,8 @@ __all__ = ['min_side', 'max_side', 'suffixes', 'end_marks', 'corner_names', 'hol
            'read_frames', 'missing_frames', 'read_track', 'read_tracks', 'annotation_json', 'write_track',
            'track_sha256', 'to_canvas', 'Batch', 'held_out', 'draw_text', 'Drawn', 'without_codecs', 'SyntheticTracks',
            'clean_frame', 'frame_corners', 'through_jpeg', 'through_codecs', 'pick_frames', 'collate', 'FolderTracks',
-           'loader', 'split_by_plate', 'claim_folder', 'parse_severity', 'synth_sources', 'synthesise',
-           'write_manifest', 'ksr_synth']
+           'loader', 'hr_scene', 'MixedTracks', 'split_by_plate', 'claim_folder', 'parse_severity', 'synth_sources',
+           'synthesise', 'write_manifest', 'ksr_synth']
 
 # %% ../nbs/03_tracks.ipynb #0df34385
 import csv, hashlib, json, os, re, struct, sys, warnings, zlib
@@ -28,8 +28,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .core import Draws, KSRError, Typical, atomic_write, mix, reference_index, resize
-from .degradation import Degraded, Theta, degrade, h264, sample_theta, scene
+from .core import Draws, KSRError, Typical, atomic_write, canvas, hr_canvas, mix, reference_index, resize
+from .degradation import PLATE_MM, PX_PER_MM, SCENE_MM, SCENE_ORIGIN_MM, Degraded, Theta, degrade, h264, sample_theta, scene
 from .plates import alphabet, decode, encode, layout_names, random_style, random_text, render_plates, slots
 
 # %% ../nbs/03_tracks.ipynb #e4433d64
@@ -347,6 +347,7 @@ class Batch:
     plate_width: Tensor = None # (B,) native pixels in the reference frame
     far: Tensor = None # (B,) bool: drawn as scenario B
     index: Tensor = None # (B,) the tracks' numbers
+    registered: Tensor = None # (B,) bool: are `hr` and `flow` known? None: all of them are
 
     def __len__(self): return len(self.frames)
 
@@ -562,6 +563,54 @@ def loader(
     return DataLoader(data, batch_size, shuffle, generator=generator, num_workers=workers, collate_fn=together)
 
 # %% ../nbs/03_tracks.ipynb #c98d226d
+def hr_scene(
+    image:Tensor, # (3, h, w) uint8 HR crop
+    fill:tuple=(.8, .88), # (y, x) share of the crop that its plate fills
+) -> Tensor: # (3, 140, 320) in [0, 1]
+    "An HR crop on the scene plane, its plate at the plate's size; what the crop does not show repeats its border"
+    h, w = (round(mm * PX_PER_MM / f) for mm, f in zip(PLATE_MM[::-1], fill))
+    top, left = (round(o * PX_PER_MM - n / 2) for o, n in zip(SCENE_ORIGIN_MM[::-1], (h, w)))
+    below, right = (int(mm * PX_PER_MM) - n - before for mm, n, before in zip(SCENE_MM[::-1], (h, w), (top, left)))
+    return torch.nn.functional.pad(resize(image[None] / 255, (h, w)), (left, right, top, below), mode='replicate')[0]
+
+# %% ../nbs/03_tracks.ipynb #94221f0d
+@dataclass(frozen=True)
+class MixedTracks:
+    "Drawn tracks and real ones in turn"
+    drawn: SyntheticTracks # the half that is drawn
+    folder: FolderTracks # labelled; with HR images where there are any
+
+    def again(self, numbers, severity, T) -> Batch:
+        "Real plates photographed again"
+        draws = Draws(mix(self.drawn.seed, 1), numbers)
+        chosen = [t for i in numbers for t in [self.sharp[mix(self.drawn.seed, i) % len(self.sharp)]]]
+        view = torch.stack([hr_scene(t.hr[i % len(t.hr)]) for i, t in zip(numbers, chosen)])
+        theta = sample_theta(draws, T, severity or self.drawn.severity)
+        out, known = degrade(view, theta, draws), collate([replace(t, frames=t.hr) for t in chosen], 1)
+        return Batch(out.frames, known.text, known.layout, out.hr, out.flow, theta.severity, theta.plate_width, theta.far, torch.tensor(numbers), torch.ones(len(numbers)).bool())
+
+    def as_they_are(self, numbers, T) -> Batch:
+        "Real frames"
+        b, N = collate([self.folder[mix(self.drawn.seed, i) % len(self.folder)] for i in numbers], T), len(numbers)
+        hr, flow = resize(b.frames[:, reference_index(T)], hr_canvas), torch.zeros(N, T, 2, *canvas)
+        nothing = torch.zeros(N)
+        return Batch(b.frames, b.text, b.layout, hr, flow, nothing, nothing, nothing.bool(), torch.tensor(numbers), nothing.bool())
+
+    @property
+    def sharp(self): return [t for t in self.folder.tracks if t.hr]
+
+    def __call__(self, indices, severity=None, frames=None) -> Batch:
+        "The tracks with these numbers; their number decides what they are"
+        T, numbers = frames or self.drawn.T, list(indices)
+        lr = [i for i in numbers if i % 4 == 3 or i % 4 == 1 and not self.sharp]
+        hr = [i for i in numbers if i % 4 == 1 and self.sharp]
+        drawn = [i for i in numbers if i % 2 == 0]
+        parts = [replace(b := self.drawn.batch(drawn, severity, frames), registered=torch.ones(len(b)).bool())] if drawn else []
+        parts += ([self.again(hr, severity, T)] if hr else []) + ([self.as_they_are(lr, T)] if lr else [])
+        order = torch.tensor(drawn + hr + lr).argsort()
+        return Batch(**{f.name: torch.cat([getattr(b, f.name).cpu() for b in parts])[order] for f in fields(Batch)})
+
+# %% ../nbs/03_tracks.ipynb #7cfae380
 def split_by_plate(
     tracks, # `Track`s; one without a text is a plate of its own
     fraction:float=0.1, # share of the tracks wanted for validation
@@ -576,7 +625,7 @@ def split_by_plate(
     chosen = {plates[k] for k, n in zip(order, before) if n < round(fraction * len(tracks))}
     return [t for t in tracks if plate(t) not in chosen], [t for t in tracks if plate(t) in chosen]
 
-# %% ../nbs/03_tracks.ipynb #e1362217
+# %% ../nbs/03_tracks.ipynb #3ffc7f75
 synth_block = 16 # tracks drawn at once; fixed, since rounding may differ between batch sizes
 synth_options = dict(layout=[*layout_names, 'each'], scenario=['A', 'B'], codec=['h264'], split=['train', 'valid'])
 
@@ -592,7 +641,7 @@ def claim_folder(
         raise KSRError(f'{out}: is not empty; expected a new folder, or one begun with the same settings')
     with atomic_write(claim) as tmp: tmp.write_text(text, encoding='utf-8')
 
-# %% ../nbs/03_tracks.ipynb #2f898616
+# %% ../nbs/03_tracks.ipynb #4cc0cc64
 def parse_severity(
     text:str, # 'low,high'
 ) -> tuple:
@@ -602,7 +651,7 @@ def parse_severity(
     if not 0 <= low <= high <= 1: raise KSRError(f'severity {text!r}: expected LOW,HIGH with 0 ≤ LOW ≤ HIGH ≤ 1, such as 0,0.5')
     return low, high
 
-# %% ../nbs/03_tracks.ipynb #7cfae380
+# %% ../nbs/03_tracks.ipynb #9a73d0f0
 def synth_sources(
     seed:int, # of the tracks
     layout:str=None, # a layout's name; each: the same cameras for every layout; None: 35 : 65
@@ -635,7 +684,7 @@ def synthesise(out, n=100, seed=0, layout=None, scenario=None, severity='0,1', c
                 yield dict(track=track.id, layout=track.layout, scenario=data.scenario, text=track.text, plate_width=f'{width:.2f}',
                     severity=f'{hardness:.4f}', sha256=track_sha256(folder))
 
-# %% ../nbs/03_tracks.ipynb #598005ee
+# %% ../nbs/03_tracks.ipynb #fd6e6bc6
 def write_manifest(
     out, # the benchmark's folder
     rows, # dicts with the same keys
@@ -649,7 +698,7 @@ def write_manifest(
         table.writerows(rows)
     return path
 
-# %% ../nbs/03_tracks.ipynb #8ded8908
+# %% ../nbs/03_tracks.ipynb #b4cec814
 @call_parse
 def ksr_synth(
     out:str, # folder to write; new, or begun with the same settings
