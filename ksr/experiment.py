@@ -9,7 +9,7 @@ __all__ = ['roads', 'losses', 'tasks', 'restorer_body', 'stage_rows', 'protocols
            'calibrate', 'summarize', 'validation_mix', 'read_rate', 'Result', 'open_run', 'run']
 
 # %% ../nbs/12_experiment.ipynb #797cfa55
-import json, math, platform
+import json, math, platform, sys
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from .flow import end_point_error, flow_loss, photometric_loss, track_flow
 from .learner import Learner, LearnerConfig, Stage
 from .losses import Objective, perceptual_distance
 from .metrics import psnr, ssim, wilson_interval
-from .plates import decode
+from .plates import decode, valid
 from .tracks import FolderTracks, MixedTracks, SyntheticTracks, Track, split_by_plate
 
 # %% ../nbs/12_experiment.ipynb #a815e859
@@ -210,7 +210,7 @@ class Config:
     data:str = '' # folder of real labelled tracks that half of the training tracks are taken from; empty: none
     typical:str = '' # comma-separated parts of the generator whose variation is left out: plates, scene, camera
     compile:bool = False # compile the reader's encoder (needs a C++ compiler on a CPU)
-    validation_tracks:int = 16 # drawn tracks of the validation split measured at the end
+    validation_tracks:int = 16 # drawn tracks of the validation split measured at the end, and as many others for the calibration
 
     def __post_init__(self):
         for f in fields(self): object.__setattr__(self, f.name, self.convert(f))
@@ -420,7 +420,9 @@ def run(
     cfg = LearnerConfig(seed=config.seed, batch_size=config.batch_size, accumulate=config.accumulate, ema=config.ema, bf16=best_dtype(device) == torch.bfloat16)
     data, held = SyntheticTracks(config.seed, split='train', device=device, typical=config.typical_parts), []
     if config.data:
-        train, held = split_by_plate(FolderTracks(root/config.data, hr=True).tracks, seed=config.seed)
+        found = FolderTracks(root/config.data, hr=True)
+        for problem in found.problems: print(problem, file=sys.stderr)
+        train, held = split_by_plate([t for t in found.tracks if valid(t.text)], seed=config.seed) # a text that is not a plate's is among the problems
         data = MixedTracks(data, FolderTracks(train))
     learner = Learner(net, data, stages, folder, cfg, device=device)
     averaged = learner.fit().eval()

@@ -96,7 +96,7 @@ class Reader:
         weights:str='', # SHA-256 of the weights file, for the record
         looks:tuple=('identity',), # keys of `views` whose reads are multiplied, the first of them restores
     ):
-        if unknown := set(looks) - set(views): raise KSRError(f'views {sorted(unknown)}: expected some of {list(views)}')
+        if not looks or (unknown := set(looks) - set(views)): raise KSRError(f'views {list(looks)}: expected at least one of {list(views)}')
         self.net, self.weights, self.looks = net.eval().requires_grad_(False), weights, tuple(looks)
 
     @classmethod

@@ -16,7 +16,7 @@ __all__ = ['min_side', 'max_side', 'suffixes', 'end_marks', 'corner_names', 'hol
 import csv, hashlib, json, os, re, struct, sys, warnings, zlib
 from collections import Counter
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
 
@@ -583,7 +583,7 @@ class MixedTracks:
     def again(self, numbers, severity, T) -> Batch:
         "Real plates photographed again"
         draws = Draws(mix(self.drawn.seed, 1), numbers)
-        chosen = [t for i in numbers for t in [self.sharp[mix(self.drawn.seed, i) % len(self.sharp)]]]
+        chosen = [self.sharp[mix(self.drawn.seed, i) % len(self.sharp)] for i in numbers]
         view = torch.stack([hr_scene(t.hr[i % len(t.hr)]) for i, t in zip(numbers, chosen)])
         theta = sample_theta(draws, T, severity or self.drawn.severity)
         out, known = degrade(view, theta, draws), collate([replace(t, frames=t.hr) for t in chosen], 1)
@@ -596,7 +596,7 @@ class MixedTracks:
         nothing = torch.zeros(N)
         return Batch(b.frames, b.text, b.layout, hr, flow, nothing, nothing, nothing.bool(), torch.tensor(numbers), nothing.bool())
 
-    @property
+    @cached_property
     def sharp(self): return [t for t in self.folder.tracks if t.hr]
 
     def __call__(self, indices, severity=None, frames=None) -> Batch:
@@ -605,10 +605,10 @@ class MixedTracks:
         lr = [i for i in numbers if i % 4 == 3 or i % 4 == 1 and not self.sharp]
         hr = [i for i in numbers if i % 4 == 1 and self.sharp]
         drawn = [i for i in numbers if i % 2 == 0]
-        parts = [replace(b := self.drawn.batch(drawn, severity, frames), registered=torch.ones(len(b)).bool())] if drawn else []
-        parts += ([self.again(hr, severity, T)] if hr else []) + ([self.as_they_are(lr, T)] if lr else [])
+        pieces = [replace(b := self.drawn.batch(drawn, severity, frames), registered=torch.ones(len(b)).bool())] if drawn else []
+        pieces += ([self.again(hr, severity, T)] if hr else []) + ([self.as_they_are(lr, T)] if lr else [])
         order = torch.tensor(drawn + hr + lr).argsort()
-        return Batch(**{f.name: torch.cat([getattr(b, f.name).cpu() for b in parts])[order] for f in fields(Batch)})
+        return Batch(**{f.name: torch.cat([getattr(b, f.name).cpu() for b in pieces])[order] for f in fields(Batch)})
 
 # %% ../nbs/03_tracks.ipynb #7cfae380
 def split_by_plate(

@@ -11,6 +11,13 @@ breaks = {
     'five copies of one frame inside STFT': ('06_stft', "x = rearrange(x, 'b t c h w -> b t h w c') + self", "x = rearrange(x[:, r:r+1].expand_as(x), 'b t c h w -> b t h w c') + self"),
     'frames in no order': ('06_stft', 'distance = (torch.arange(T, device=x.device) - r)', 'distance = 0 * (torch.arange(T, device=x.device) - r)'),
     'five copies of one frame into STFT': ('07_restorer', 'tokens = self.stft(each_frame(self.merge, features), reference)', 'tokens = self.stft(each_frame(self.merge, features[:, reference, None].expand_as(features)), reference)'),
+    'no block is repeated': ('02_degradation', 'shown.append(torch.where(large(repeated[:, t] & small)[:, None], shown[-1] + large(mean), y[:, t]))', 'shown.append(y[:, t])'),
+    'exposure is not matched': ('07_restorer', 'frames = match_exposure(frames, reference)', 'frames = frames'),
+    'HR is drawn at half its size': ('03_tracks', 'h, w = (round(mm * PX_PER_MM / f) for', 'h, w = (round(mm * PX_PER_MM / f / 2) for'),
+    'the generator leaves nothing out': ('03_tracks', '(Typical(draws) if part in self.typical else draws for part in parts)', '(draws for part in parts)'),
+    'calibration is ignored': ('12_experiment', 'torch.full(reads.shape[1:2], exponent)', 'torch.full(reads.shape[1:2], 1.)'),
+    'pixels of unknown plates are learnt': ('12_experiment', 'everything = torch.ones(len(batch), dtype=torch.bool) if batch.registered is None else batch.registered', 'everything = torch.ones(len(batch), dtype=torch.bool)'),
+    'views are ignored': ('13_reading', 'seen = [view(frames.to(self.device), **views[name]) for name in self.looks]', 'seen = [frames.to(self.device) for name in self.looks]'),
     'semantic loss is zero': ('09_losses', 'return ((1 - label_smoothing) * right + label_smoothing * spread).mean()', 'return 0 * ((1 - label_smoothing) * right + label_smoothing * spread).mean()'),
     'semantic weight is zero': ('09_losses', "'perceptual': 0.1, 'semantic': 0.5}", "'perceptual': 0.1, 'semantic': 0}"),
 }
