@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['roads', 'losses', 'tasks', 'restorer_body', 'stage_rows', 'protocols', 'KSRNet', 'reads', 'fuse', 'best_exponent',
-           'with_truth', 'recognition', 'alignment', 'restoration', 'end_to_end', 'protocol_stages', 'Config',
+           'with_truth', 'teach', 'recognition', 'alignment', 'restoration', 'end_to_end', 'protocol_stages', 'Config',
            'checked_config', 'save_weights', 'weights_file', 'load_net', 'load_reader', 'autocast', 'measure',
            'calibrate', 'summarize', 'validation_mix', 'read_rate', 'Result', 'open_run', 'run']
 
@@ -58,9 +58,10 @@ class KSRNet(nn.Module):
         task:str, # a key of `tasks`
         weights:dict, # loss weights; the task's defaults where empty
         generator:torch.Generator, # orders, sampled frames
+        teacher=None, # a KSRNet whose reads the task `recognition` learns from too
     ) -> tuple: # (loss, dict of detached parts)
         if task not in tasks: raise KSRError(f'task {task!r}: expected one of {list(tasks)}')
-        return tasks[task](self, batch, weights, generator)
+        return tasks[task](self, batch, weights, generator, **({} if teacher is None else dict(teacher=teacher)))
 
 # %% ../nbs/12_experiment.ipynb #c1e1dcfb
 def reads(
@@ -108,19 +109,37 @@ def with_truth(
     everything = torch.ones(len(batch), dtype=torch.bool) if batch.registered is None else batch.registered
     return everything.nonzero()[:, 0].to(batch.frames.device)
 
-# %% ../nbs/12_experiment.ipynb #84e9e72d
-def recognition(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tuple:
-    "Reader pre-training: permuted language modelling on LR frames, a share of them replaced by the clean plate"
+# %% ../nbs/12_experiment.ipynb #84e0a0c3
+@torch.no_grad()
+def teach(
+    teacher:KSRNet, # averaged weights
+    hr:Tensor, # (B, 3, 64, 192) clean plates
+    generator:torch.Generator, # which of them are degraded
+) -> Tensor: # (B, 7, 36) logits
+    "What the averaged weights read on the clean or mildly degraded plate"
+    mild = torch.rand(len(hr), generator=generator).to(hr.device) < .5
+    small = resize(resize(hr, (hr_canvas[0] // 3, hr_canvas[1] // 3)), hr_canvas)
+    return teacher.recognizer(torch.where(mild[:, None, None, None], small, hr))
+
+# %% ../nbs/12_experiment.ipynb #4842e4b2
+def recognition(net:KSRNet, batch, weights:dict, generator:torch.Generator, teacher:KSRNet=None) -> tuple:
+    "Reader pre-training: permuted language modelling on LR frames, a share of them replaced by the clean plate; a teacher where there is one"
     B, T = batch.frames.shape[:2]
     sharp = torch.rand(T, B, generator=generator).to(batch.hr.device) < weights.get('sharp', .35)
     if batch.registered is not None: sharp = sharp & batch.registered
     frames = resize(rearrange(batch.frames, 'b t c h w -> t b c h w'), hr_canvas)
     image = torch.where(sharp[..., None, None, None], batch.hr, frames).flatten(0, 1)
     text = repeat(batch.text, 'b s -> (t b) s', t=T)
-    loss = P.permuted_loss(net.recognizer, net.recognizer.encode(image), text, generator, weights.get('permutations', 4)).mean()
-    return loss, dict(read=loss.detach())
+    logits = P.permuted_logits(net.recognizer, net.recognizer.encode(image), text, generator, weights.get('permutations', 4))
+    loss = P.permuted_loss(logits, text).mean()
+    parts, known = dict(read=loss.detach()), with_truth(batch)
+    if teacher is not None:
+        mine = rearrange(logits, '(t b) k s c -> b (t k) s c', t=T)[known]
+        taught = P.distillation_loss(mine, teach(teacher, batch.hr[known], generator)).mean()
+        loss, parts = loss + weights.get('teacher', 1.) * taught, parts | dict(taught=taught.detach())
+    return loss, parts
 
-# %% ../nbs/12_experiment.ipynb #4842e4b2
+# %% ../nbs/12_experiment.ipynb #c0a16604
 def alignment(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tuple:
     "Flow against the exact flow, and photometric"
     batch = batch[with_truth(batch)]
@@ -132,7 +151,7 @@ def alignment(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tup
     loss = flow_loss(mine, exact) + weights.get('photometric', .1) * photometric_loss(ref, others, mine)
     return loss, dict(epe=end_point_error(mine, exact).detach(), epe_zero=end_point_error(torch.zeros_like(exact), exact))
 
-# %% ../nbs/12_experiment.ipynb #c0a16604
+# %% ../nbs/12_experiment.ipynb #9ee55b14
 def restoration(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tuple:
     "Pixels of the clean plate, seen through the reference frame's geometry and exposure"
     batch = batch[with_truth(batch)]
@@ -140,7 +159,7 @@ def restoration(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> t
     loss, parts = Objective(weights or dict(charbonnier=1., gradient=.5))(restored.image, batch.hr)
     return loss, parts | dict(psnr=psnr(restored.image, batch.hr).mean().detach(), psnr_mean=psnr(restored.aggregated, batch.hr).mean().detach())
 
-# %% ../nbs/12_experiment.ipynb #27dd7e62
+# %% ../nbs/12_experiment.ipynb #8c6a51ca
 def end_to_end(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tuple:
     "The full objective, and the reader on every road; pixels count where the clean plate is known"
     weights = weights or losses[net.variant]
@@ -157,15 +176,15 @@ def end_to_end(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tu
     loss, parts = objective(restored.image[known], batch.hr[known], logits=logits[known], text=batch.text[known], distance=perceptual_distance('recognizer', features=stem))
     if names := [k for k in memory if k in weights]:
         text = repeat(batch.text, 'b s -> (r b) s', r=len(names))
-        nll = P.permuted_loss(reader, torch.cat([memory[k] for k in names]), text, generator, 3)
+        nll = P.permuted_loss(P.permuted_logits(reader, torch.cat([memory[k] for k in names]), text, generator, 3), text)
         for name, value in zip(names, nll.chunk(len(names))):
             loss, parts = loss + weights[name] * value.mean(), parts | {name: value.mean().detach()}
     return loss, parts | dict(psnr=psnr(restored.image[known], batch.hr[known]).mean().detach())
 
-# %% ../nbs/12_experiment.ipynb #9ee55b14
+# %% ../nbs/12_experiment.ipynb #fad06ded
 tasks = dict(recognition=recognition, alignment=alignment, restoration=restoration, end_to_end=end_to_end)
 
-# %% ../nbs/12_experiment.ipynb #fad06ded
+# %% ../nbs/12_experiment.ipynb #398d4080
 restorer_body = tuple(f'restorer.{part}' for part in ('phi', 'merge', 'stft', 'fuse', 'head'))
 stage_rows = dict( # name → what trains, and what differs from a Stage's defaults; stage 2 leaves flow, HAM and reader alone
     recognition=dict(trains=('recognizer',), frames=2, severity_start=(0., .15)),
@@ -175,24 +194,26 @@ stage_rows = dict( # name → what trains, and what differs from a Stage's defau
     end_to_end=dict(trains=('restorer', 'recognizer')),
     polish=dict(task='end_to_end', trains=('restorer.head',), weights=dict(charbonnier=4., gradient=2., semantic=1.)))
 
-# %% ../nbs/12_experiment.ipynb #68922bbc
+# %% ../nbs/12_experiment.ipynb #04cfc354
 protocols = dict( # name → per stage: steps, peak learning rate, cycles; and the end of every cycle
     smoke=dict(steps=(2, 2, 2, 2, 2, 2), lr=(1e-3, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3), cycles=(1, 1, 1, 1, 1, 1), lr_min=1e-5),
     small=dict(steps=(3800, 3200, 300, 500, 1000, 250), lr=(1e-3, 8e-4, 4e-3, 1.5e-3, 5e-4, 1e-3), cycles=(1, 1, 1, 1, 1, 1), lr_min=2e-5),
     paper=dict(steps=(30000, 0, 6000, 15000, 30000, 3000), lr=(1e-3, 8e-4, 2e-4, 2e-4, 2e-4, 2e-4), cycles=(1, 1, 1, 1, 4, 1), lr_min=1e-7))
 
-# %% ../nbs/12_experiment.ipynb #398d4080
+# %% ../nbs/12_experiment.ipynb #76ecf424
 def protocol_stages(
     name:str, # a key of `protocols`
     scale:float=1., # multiplies every stage's steps, > 0
     only:tuple=(), # names of the stages to run; empty: all
+    lr_scale:float=1., # multiplies every peak learning rate, > 0
+    teacher:bool=False, # the reader's own stages learn from the averaged weights too
 ) -> list: # of Stage
     "The rows of one protocol"
-    p = protocols[name]
-    return [Stage(stage, **(dict(task=stage) | row), steps=round(n * scale), lr=lr, lr_min=p['lr_min'], cycles=c, warmup=min(150, round(n * scale) // 10))
+    p, taught = protocols[name], ('recognition', 'reading') if teacher else ()
+    return [Stage(stage, **(dict(task=stage) | row), steps=round(n * scale), lr=lr * lr_scale, lr_min=min(p['lr_min'], lr * lr_scale), cycles=c, warmup=min(150, round(n * scale) // 10), teacher=stage in taught)
             for (stage, row), n, lr, c in zip(stage_rows.items(), p['steps'], p['lr'], p['cycles']) if not only or stage in only]
 
-# %% ../nbs/12_experiment.ipynb #f483fe9c
+# %% ../nbs/12_experiment.ipynb #8e6a2135
 @dataclass(frozen=True)
 class Config:
     "Everything a run depends on"
@@ -201,6 +222,8 @@ class Config:
     protocol:str = 'smoke' # smoke | small | paper
     stages:str = '' # comma-separated stage names; empty: all of the protocol's
     scale:float = 1. # multiplies the protocol's steps
+    lr_scale:float = 1. # multiplies the protocol's learning rates
+    teacher:bool = False # the reader's own stages learn from the averaged weights too
     seed:int = 0 # weights, data order, orders
     batch_size:int = 32 # tracks per micro-batch and process
     accumulate:int = 2 # micro-batches per step
@@ -219,7 +242,7 @@ class Config:
         SyntheticTracks(typical=self.typical_parts)
         unknown = [s for s in self.stage_names if s not in stage_rows]
         if unknown: raise KSRError(f'stages={self.stages!r}: {unknown} unknown, expected some of {list(stage_rows)}')
-        for name in ('batch_size', 'accumulate', 'validation_tracks', 'scale'):
+        for name in ('batch_size', 'accumulate', 'validation_tracks', 'scale', 'lr_scale'):
             if getattr(self, name) <= 0: raise KSRError(f'{name}={getattr(self, name)}: expected > 0')
         if self.data and self.batch_size < 2: raise KSRError(f'batch_size={self.batch_size}: with data it must be at least 2')
         if not 0 <= self.ema < 1: raise KSRError(f'ema={self.ema}: expected 0 ≤ ema < 1')
@@ -238,7 +261,7 @@ class Config:
     @property
     def typical_parts(self): return tuple(s.strip() for s in self.typical.split(',') if s.strip())
 
-# %% ../nbs/12_experiment.ipynb #b11f4099
+# %% ../nbs/12_experiment.ipynb #d379d83f
 def checked_config(
     **settings, # names and values as papermill injected them
 ) -> Config:
@@ -248,7 +271,7 @@ def checked_config(
     if unknown: raise KSRError(f'unknown setting {unknown}: expected some of {known}')
     return Config(**settings)
 
-# %% ../nbs/12_experiment.ipynb #b331601a
+# %% ../nbs/12_experiment.ipynb #40995547
 def save_weights(
     net:KSRNet, # what to keep
     path, # .safetensors file, written atomically
@@ -259,7 +282,7 @@ def save_weights(
     tensors = {k: v.detach().cpu().half().contiguous() for k, v in net.state_dict().items()}
     with atomic_write(path) as tmp: save_file(tensors, tmp, {'ksr': json.dumps(header)})
 
-# %% ../nbs/12_experiment.ipynb #e2e258d1
+# %% ../nbs/12_experiment.ipynb #533ee775
 def weights_file(
     name:str, # a name under ksr/weights or a path, absolute or from the current folder or the project's root
 ) -> Path:
@@ -269,7 +292,7 @@ def weights_file(
         if path.is_file(): return path
     raise KSRError(f'weights {name!r}: no such file, and {folder} holds {sorted(p.stem for p in folder.glob("*.safetensors"))}')
 
-# %% ../nbs/12_experiment.ipynb #40995547
+# %% ../nbs/12_experiment.ipynb #3d13e337
 def load_net(
     name:str='small', # a name under ksr/weights or a path
     device='cpu', # where the network goes
@@ -286,7 +309,7 @@ def load_net(
     net.exponent = header.get('exponent', 1.)
     return net.to(device).eval()
 
-# %% ../nbs/12_experiment.ipynb #533ee775
+# %% ../nbs/12_experiment.ipynb #c09af568
 def load_reader(
     net:KSRNet, # its reader is overwritten
     name:str, # a name under ksr/weights or a path; its restorer may be another
@@ -296,7 +319,7 @@ def load_reader(
     try: net.recognizer.load_state_dict(tensors)
     except RuntimeError as e: raise KSRError(f'{weights_file(name)}: its reader does not fit {net.variant}/{net.size}: {e}') from e
 
-# %% ../nbs/12_experiment.ipynb #8949eac6
+# %% ../nbs/12_experiment.ipynb #7d2ca531
 def autocast(
     device:torch.device, # where the network runs
 ): # a context manager
@@ -304,7 +327,7 @@ def autocast(
     dtype = best_dtype(device)
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
-# %% ../nbs/12_experiment.ipynb #bc5783e8
+# %% ../nbs/12_experiment.ipynb #7dc63221
 @torch.no_grad()
 def measure(
     net:KSRNet, # in eval mode
@@ -328,7 +351,7 @@ def measure(
         rows += [dict(zip(columns, row)) for row in zip(*columns.values())]
     return rows
 
-# %% ../nbs/12_experiment.ipynb #7d2ca531
+# %% ../nbs/12_experiment.ipynb #0b7f4e04
 @torch.no_grad()
 def calibrate(
     net:KSRNet, # in eval mode; its exponent is set
@@ -346,7 +369,7 @@ def calibrate(
     net.exponent = round(best_exponent(torch.cat(log_p), torch.cat(text)), 4)
     return net.exponent
 
-# %% ../nbs/12_experiment.ipynb #7dc63221
+# %% ../nbs/12_experiment.ipynb #a1aa6277
 def summarize(
     rows:list, # from `measure`
 ) -> dict: # figures: rates with their 95 % interval, means
@@ -357,7 +380,7 @@ def summarize(
         out[key] = dict(rate=right / len(rows), interval=list(wilson_interval(right, len(rows))))
     return out | {k: sum(r[k] for r in rows) / len(rows) for k in rows[0] if k.startswith(('psnr', 'ssim'))}
 
-# %% ../nbs/12_experiment.ipynb #7bf7bbe0
+# %% ../nbs/12_experiment.ipynb #4db651c1
 def validation_mix(
     tracks, # `Track`s of the validation plates
     brazilian:float=.2, # share of Brazilian tracks wanted
@@ -382,7 +405,7 @@ def read_rate(
         right += sum(a == folder[i].text for a, i in zip(P.read(log_p).texts, rows))
     return dict(tracks=len(folder), rate=right / len(folder), interval=list(wilson_interval(right, len(folder))))
 
-# %% ../nbs/12_experiment.ipynb #52da6b49
+# %% ../nbs/12_experiment.ipynb #80b72289
 @dataclass(frozen=True)
 class Result:
     "What a run leaves"
@@ -391,7 +414,7 @@ class Result:
     metrics:dict # on the validation split
     run_dir:Path # its folder
 
-# %% ../nbs/12_experiment.ipynb #9996ae46
+# %% ../nbs/12_experiment.ipynb #0466f282
 def open_run(
     config:Config, # the settings
     run_dir, # its folder
@@ -403,7 +426,7 @@ def open_run(
     with atomic_write(path) as tmp: tmp.write_text(json.dumps(asdict(config), indent=1))
     return path.parent
 
-# %% ../nbs/12_experiment.ipynb #80b72289
+# %% ../nbs/12_experiment.ipynb #f0365014
 def run(
     config:Config, # the settings
     run_dir, # where everything goes
@@ -416,7 +439,7 @@ def run(
     if (net.variant, net.size) != (config.variant, config.size): raise KSRError(f'init={config.init!r} is {net.variant}/{net.size}, the settings say {config.variant}/{config.size}')
     if config.reader: load_reader(net, config.reader)
     if config.compile: net.recognizer.encoder.compile()
-    stages = protocol_stages(config.protocol, config.scale, config.stage_names)
+    stages = protocol_stages(config.protocol, config.scale, config.stage_names, config.lr_scale, config.teacher)
     cfg = LearnerConfig(seed=config.seed, batch_size=config.batch_size, accumulate=config.accumulate, ema=config.ema, bf16=best_dtype(device) == torch.bfloat16)
     data, held = SyntheticTracks(config.seed, split='train', device=device, typical=config.typical_parts), []
     if config.data:

@@ -40,6 +40,7 @@ class Stage:
     severity:tuple = (0., 1.) # range of the generator's severity at the end of the stage
     severity_start:tuple = None # the same at its start; None: no curriculum
     frames:int = 5 # T of the tracks it sees
+    teacher:bool = False # hand the averaged weights to the task as `teacher`
 
     def __post_init__(self):
         if self.steps < 0 or self.cycles < 1: raise KSRError(f'stage {self.name!r}: steps={self.steps}, cycles={self.cycles}: expected ≥ 0 and ≥ 1')
@@ -187,13 +188,14 @@ def attention_kernel(
 def one_step(self:Learner, stage:Stage) -> dict: # mean of each loss part over the micro-batches
     "Accumulate, clip, step, average"
     totals, n = {}, self.cfg.accumulate
+    teacher = dict(teacher=self.ema.module) if stage.teacher else {}
     for micro in range(n):
         indices = self.indices(micro)
         batch = self.data(indices, severity=severity_at(stage, self.step), frames=stage.frames).to(self.device)
         generator = torch.Generator().manual_seed(mix(self.cfg.seed + 1, indices[0]))
         with nullcontext() if micro == n - 1 else self.accelerator.no_sync(self.wrapped):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.cfg.bf16), attention_kernel(self.device):
-                loss, parts = self.wrapped(batch, task=stage.task, weights=stage.weights, generator=generator)
+                loss, parts = self.wrapped(batch, task=stage.task, weights=stage.weights, generator=generator, **teacher)
             if not torch.isfinite(loss): raise KSRError(f'stage {stage.name!r}, step {self.step}: loss is {loss.item()}; parts {parts}')
             self.accelerator.backward(loss / n)
         for k, v in dict(parts, loss=loss).items(): totals[k] = totals.get(k, 0.) + float(v.detach()) / n

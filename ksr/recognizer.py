@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['sizes', 'fusion_rules', 'RecognizerConfig', 'position_code', 'grid_positions', 'slot_positions', 'Attention',
            'standardize', 'ConvBlock', 'Encoder', 'order_mask', 'parallel_mask', 'cloze_mask', 'random_orders',
-           'slot_prior', 'Decoder', 'Recognizer', 'slot_cross_entropy', 'permuted_loss', 'masked_log_probs',
-           'layout_posterior', 'product_rule', 'Read', 'read', 'probability_mean', 'character_vote', 'string_vote',
-           'frame_reads']
+           'slot_prior', 'Decoder', 'Recognizer', 'slot_cross_entropy', 'permuted_logits', 'permuted_loss',
+           'distillation_loss', 'masked_log_probs', 'layout_posterior', 'product_rule', 'Read', 'read',
+           'probability_mean', 'character_vote', 'string_vote', 'frame_reads']
 
 # %% ../nbs/08_recognizer.ipynb #ea3255ff
 import math
@@ -256,21 +256,39 @@ def slot_cross_entropy(
     return -((1 - smoothing) * right + smoothing * spread).mean(-1)
 
 # %% ../nbs/08_recognizer.ipynb #30d9a633
-def permuted_loss(
+def permuted_logits(
     model:Recognizer, # the reader
     memory:Tensor, # (B, N, D) its image tokens
     text:Tensor, # (B, 7) class indices
     generator:torch.Generator, # draws the orders
     permutations:int=6, # orders per step, ≥ 1
+) -> Tensor: # (B, 2 + permutations, 7, 36): the parallel read, the cloze read, then one read per order
+    "Every slot predicted in several orders, each from the true characters that come before it there"
+    orders = random_orders(permutations, generator).to(memory.device)
+    mask = torch.cat([model.parallel, model.cloze, *map(order_mask, orders)])
+    return model.decoder(memory, F.one_hot(text, len(alphabet)).to(memory), mask)
+
+# %% ../nbs/08_recognizer.ipynb #62b740c8
+def permuted_loss(
+    logits:Tensor, # (B, K, 7, 36) from `permuted_logits`
+    text:Tensor, # (B, 7) class indices
     smoothing:float=0., # label smoothing
 ) -> Tensor: # (B,) loss per sample
     "Permuted language modelling (Bautista & Atienza 2022, eq. 4) with the parallel and the cloze read among the orders"
-    orders = random_orders(permutations, generator).to(memory.device)
-    mask = torch.cat([model.parallel, model.cloze, *map(order_mask, orders)])
-    logits = model.decoder(memory, F.one_hot(text, len(alphabet)).to(memory), mask)
     return slot_cross_entropy(logits, repeat(text, 'b s -> b k s', k=logits.shape[1]), smoothing).mean(1)
 
-# %% ../nbs/08_recognizer.ipynb #d23d5ac4
+# %% ../nbs/08_recognizer.ipynb #70f4256e
+def distillation_loss(
+    student:Tensor, # (B, K, 7, 36) logits
+    teacher:Tensor, # (B, 7, 36) logits; no gradient reaches them
+    temperature:float=2., # τ > 0
+) -> Tensor: # (B,) nats, ≥ 0; 0 where both say the same
+    "Divergence of the student's reads from the teacher's, within each slot's allowed characters"
+    soft = lambda logits: (logits.float() / temperature).masked_fill(~slot_mask().to(logits.device), -30.).log_softmax(-1)
+    p, q = soft(teacher.detach())[:, None], soft(student)
+    return temperature**2 * (p.exp() * (p - q)).sum(-1).mean((1, 2))
+
+# %% ../nbs/08_recognizer.ipynb #4dced6ae
 def masked_log_probs(
     logits:Tensor, # (..., 7, 36) logits or log-probabilities
     layout:str=None, # a layout's name; None: whatever any layout allows
@@ -278,7 +296,7 @@ def masked_log_probs(
     "Log-probabilities within a layout"
     return logits.float().masked_fill(~slot_mask(layout).to(logits.device), -torch.inf).log_softmax(-1)
 
-# %% ../nbs/08_recognizer.ipynb #77e3e247
+# %% ../nbs/08_recognizer.ipynb #62bb02ce
 def layout_posterior(
     logits:Tensor, # (B, 7, 36) logits or log-probabilities
     prior=None, # (layouts,) probabilities in the order of `layout_names`; None: equal
@@ -290,7 +308,7 @@ def layout_posterior(
     if prior is not None: evidence = evidence + torch.as_tensor(prior, device=logits.device).log()
     return evidence.softmax(-1)
 
-# %% ../nbs/08_recognizer.ipynb #62bb02ce
+# %% ../nbs/08_recognizer.ipynb #dcfb49c9
 def product_rule(
     log_probs:Tensor, # (B, R, 7, 36) R reads of each plate
     weights:Tensor=None, # (R,) or (B, R) exponents; None: 1 for each
@@ -302,7 +320,7 @@ def product_rule(
     if weights is not None: log_p = log_p * weights.to(log_p).expand(log_probs.shape[:2])[..., None, None]
     return log_p.sum(1).masked_fill(~allowed, -torch.inf).log_softmax(-1)
 
-# %% ../nbs/08_recognizer.ipynb #82814e04
+# %% ../nbs/08_recognizer.ipynb #a0072a91
 @dataclass(frozen=True)
 class Read:
     "What one batch of log-probabilities says"
@@ -312,7 +330,7 @@ class Read:
     slot_confidence:Tensor # (B, 7) probability of each character within its layout
     layout_probability:Tensor # (B,) probability of that layout
 
-# %% ../nbs/08_recognizer.ipynb #30c391ca
+# %% ../nbs/08_recognizer.ipynb #0aece0f3
 def read(
     log_probs:Tensor, # (B, 7, 36) logits or log-probabilities
     layout:str=None, # known layout, or None to choose the most probable
@@ -326,7 +344,7 @@ def read(
     p_layout = posterior.gather(1, best[:, None])[:, 0]
     return Read(decode(ids), [names[i] for i in best.tolist()], p_layout * top.sum(-1).exp(), top.exp(), p_layout)
 
-# %% ../nbs/08_recognizer.ipynb #0aece0f3
+# %% ../nbs/08_recognizer.ipynb #862fd9cd
 def probability_mean(
     log_probs:Tensor, # (B, R, 7, 36) R reads of each plate
 ) -> Tensor: # (B, 7, 36) log-probabilities
@@ -355,7 +373,7 @@ def string_vote(
 
 fusion_rules = dict(product=product_rule, probability_mean=probability_mean, character_vote=character_vote, string_vote=string_vote)
 
-# %% ../nbs/08_recognizer.ipynb #862fd9cd
+# %% ../nbs/08_recognizer.ipynb #70affda5
 def frame_reads(
     model:Recognizer, # the reader
     frames:Tensor, # (B, T, 3, H, W) LR frames in [0, 1]
