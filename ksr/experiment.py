@@ -6,7 +6,8 @@
 __all__ = ['roads', 'losses', 'tasks', 'restorer_body', 'stage_rows', 'protocols', 'KSRNet', 'reads', 'fuse', 'best_exponent',
            'with_truth', 'teach', 'recognition', 'alignment', 'restoration', 'end_to_end', 'protocol_stages', 'Config',
            'checked_config', 'save_weights', 'weights_file', 'load_net', 'load_reader', 'autocast', 'measure',
-           'calibrate', 'summarize', 'validation_mix', 'read_rate', 'Result', 'open_run', 'run']
+           'calibrate', 'summarize', 'validation_mix', 'read_rate', 'Answer', 'answer', 'known_facts', 'score', 'judge',
+           'Result', 'open_run', 'run']
 
 # %% ../nbs/12_experiment.ipynb #797cfa55
 import json, math, platform, sys
@@ -24,21 +25,22 @@ from .core import KSRError, atomic_write, best_device, best_dtype, hr_canvas, re
 from .flow import end_point_error, flow_loss, photometric_loss, track_flow
 from .learner import Learner, LearnerConfig, Stage
 from .losses import Objective, perceptual_distance
-from .metrics import psnr, ssim, wilson_interval
-from .plates import decode, valid
+from .metrics import edit_distance, psnr, ssim, wilson_interval
+from .plates import decode, layout_names, valid
 from .tracks import FolderTracks, MixedTracks, SyntheticTracks, Track, split_by_plate
 
 # %% ../nbs/12_experiment.ipynb #a815e859
-roads = dict( # which reads each variant multiplies
-    v1=('image',), v2=('image',), final=('image',), plus=('image', 'features', 'frames'))
+roads = {name: ('image',) for name in R.variants} | dict(plus=('image', 'features', 'frames')) # which reads each variant multiplies
 
 losses = dict( # weights of the end-to-end objective; the reader's own losses are `read_*`
     v1=dict(charbonnier=1., perceptual=.1, read_image=.5),
     v2=dict(charbonnier=1., perceptual=.1, read_image=.5),
     final=dict(charbonnier=1., gradient=.5, perceptual=.1, semantic=.5, read_image=.5),
     plus=dict(charbonnier=4., gradient=2., perceptual=.1, semantic=.5, read_features=.5, read_frames=.5))
+losses |= {f'no_{name}': {k: v for k, v in losses['final'].items() if k != name} for name in ('gradient', 'perceptual', 'semantic')}
+losses = {name: losses['final'] for name in R.variants} | losses
 
-# %% ../nbs/12_experiment.ipynb #5c2708f9
+# %% ../nbs/12_experiment.ipynb #c1e1dcfb
 class KSRNet(nn.Module):
     "Frames in; restored plate, reads and training losses out"
     def __init__(self,
@@ -63,7 +65,7 @@ class KSRNet(nn.Module):
         if task not in tasks: raise KSRError(f'task {task!r}: expected one of {list(tasks)}')
         return tasks[task](self, batch, weights, generator, **({} if teacher is None else dict(teacher=teacher)))
 
-# %% ../nbs/12_experiment.ipynb #c1e1dcfb
+# %% ../nbs/12_experiment.ipynb #135e5e0a
 def reads(
     net:KSRNet, # the network
     frames:Tensor, # (B, T, 3, 32, 96)
@@ -81,7 +83,7 @@ def reads(
     order = ['image'] + ['frames'] * T * ('frames' in net.roads) + ['features'] * ('features' in net.roads)
     return {road: log_p[:, [i for i, o in enumerate(order) if o == road]] for road in net.roads}
 
-# %% ../nbs/12_experiment.ipynb #135e5e0a
+# %% ../nbs/12_experiment.ipynb #6b116a35
 def fuse(
     by_road:dict, # road → (B, R, 7, 36)
     exponent:float=1., # see `best_exponent`
@@ -90,7 +92,7 @@ def fuse(
     reads = torch.cat(list(by_road.values()), 1)
     return P.product_rule(reads, torch.full(reads.shape[1:2], exponent))
 
-# %% ../nbs/12_experiment.ipynb #a793566c
+# %% ../nbs/12_experiment.ipynb #2c08fc50
 def best_exponent(
     log_p:Tensor, # (N, 7, 36) fused log-probabilities
     text:Tensor, # (N, 7) class indices
@@ -101,7 +103,7 @@ def best_exponent(
     loss = [P.slot_cross_entropy(log_p * c, text).mean().item() for c in candidates.tolist()]
     return candidates[loss.index(min(loss))].item()
 
-# %% ../nbs/12_experiment.ipynb #c68ccffd
+# %% ../nbs/12_experiment.ipynb #84e9e72d
 def with_truth(
     batch, # a Batch with at least one registered row
 ) -> Tensor: # numbers of the rows whose clean plate and flow are known
@@ -109,7 +111,7 @@ def with_truth(
     everything = torch.ones(len(batch), dtype=torch.bool) if batch.registered is None else batch.registered
     return everything.nonzero()[:, 0].to(batch.frames.device)
 
-# %% ../nbs/12_experiment.ipynb #84e0a0c3
+# %% ../nbs/12_experiment.ipynb #4842e4b2
 @torch.no_grad()
 def teach(
     teacher:KSRNet, # averaged weights
@@ -121,7 +123,7 @@ def teach(
     small = resize(resize(hr, (hr_canvas[0] // 3, hr_canvas[1] // 3)), hr_canvas)
     return teacher.recognizer(torch.where(mild[:, None, None, None], small, hr))
 
-# %% ../nbs/12_experiment.ipynb #4842e4b2
+# %% ../nbs/12_experiment.ipynb #3cda3211
 def recognition(net:KSRNet, batch, weights:dict, generator:torch.Generator, teacher:KSRNet=None) -> tuple:
     "Reader pre-training: permuted language modelling on LR frames, a share of them replaced by the clean plate; a teacher where there is one"
     B, T = batch.frames.shape[:2]
@@ -139,7 +141,7 @@ def recognition(net:KSRNet, batch, weights:dict, generator:torch.Generator, teac
         loss, parts = loss + weights.get('teacher', 1.) * taught, parts | dict(taught=taught.detach())
     return loss, parts
 
-# %% ../nbs/12_experiment.ipynb #c0a16604
+# %% ../nbs/12_experiment.ipynb #27dd7e62
 def alignment(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tuple:
     "Flow against the exact flow, and photometric"
     batch = batch[with_truth(batch)]
@@ -151,7 +153,7 @@ def alignment(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tup
     loss = flow_loss(mine, exact) + weights.get('photometric', .1) * photometric_loss(ref, others, mine)
     return loss, dict(epe=end_point_error(mine, exact).detach(), epe_zero=end_point_error(torch.zeros_like(exact), exact))
 
-# %% ../nbs/12_experiment.ipynb #9ee55b14
+# %% ../nbs/12_experiment.ipynb #8c6a51ca
 def restoration(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tuple:
     "Pixels of the clean plate, seen through the reference frame's geometry and exposure"
     batch = batch[with_truth(batch)]
@@ -159,7 +161,7 @@ def restoration(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> t
     loss, parts = Objective(weights or dict(charbonnier=1., gradient=.5))(restored.image, batch.hr)
     return loss, parts | dict(psnr=psnr(restored.image, batch.hr).mean().detach(), psnr_mean=psnr(restored.aggregated, batch.hr).mean().detach())
 
-# %% ../nbs/12_experiment.ipynb #8c6a51ca
+# %% ../nbs/12_experiment.ipynb #fad06ded
 def end_to_end(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tuple:
     "The full objective, and the reader on every road; pixels count where the clean plate is known"
     weights = weights or losses[net.variant]
@@ -181,10 +183,10 @@ def end_to_end(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tu
             loss, parts = loss + weights[name] * value.mean(), parts | {name: value.mean().detach()}
     return loss, parts | dict(psnr=psnr(restored.image[known], batch.hr[known]).mean().detach())
 
-# %% ../nbs/12_experiment.ipynb #fad06ded
+# %% ../nbs/12_experiment.ipynb #68922bbc
 tasks = dict(recognition=recognition, alignment=alignment, restoration=restoration, end_to_end=end_to_end)
 
-# %% ../nbs/12_experiment.ipynb #398d4080
+# %% ../nbs/12_experiment.ipynb #04cfc354
 restorer_body = tuple(f'restorer.{part}' for part in ('phi', 'merge', 'stft', 'fuse', 'head'))
 stage_rows = dict( # name → what trains, and what differs from a Stage's defaults; stage 2 leaves flow, HAM and reader alone
     recognition=dict(trains=('recognizer',), frames=2, severity_start=(0., .15)),
@@ -194,13 +196,13 @@ stage_rows = dict( # name → what trains, and what differs from a Stage's defau
     end_to_end=dict(trains=('restorer', 'recognizer')),
     polish=dict(task='end_to_end', trains=('restorer.head',), weights=dict(charbonnier=4., gradient=2., semantic=1.)))
 
-# %% ../nbs/12_experiment.ipynb #04cfc354
+# %% ../nbs/12_experiment.ipynb #76ecf424
 protocols = dict( # name → per stage: steps, peak learning rate, cycles; and the end of every cycle
     smoke=dict(steps=(2, 2, 2, 2, 2, 2), lr=(1e-3, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3), cycles=(1, 1, 1, 1, 1, 1), lr_min=1e-5),
     small=dict(steps=(3800, 3200, 300, 500, 1000, 250), lr=(1e-3, 8e-4, 4e-3, 1.5e-3, 5e-4, 1e-3), cycles=(1, 1, 1, 1, 1, 1), lr_min=2e-5),
     paper=dict(steps=(30000, 0, 6000, 15000, 30000, 3000), lr=(1e-3, 8e-4, 2e-4, 2e-4, 2e-4, 2e-4), cycles=(1, 1, 1, 1, 4, 1), lr_min=1e-7))
 
-# %% ../nbs/12_experiment.ipynb #76ecf424
+# %% ../nbs/12_experiment.ipynb #2ec84a01
 def protocol_stages(
     name:str, # a key of `protocols`
     scale:float=1., # multiplies every stage's steps, > 0
@@ -213,7 +215,7 @@ def protocol_stages(
     return [Stage(stage, **(dict(task=stage) | row), steps=round(n * scale), lr=lr * lr_scale, lr_min=min(p['lr_min'], lr * lr_scale), cycles=c, warmup=min(150, round(n * scale) // 10), teacher=stage in taught)
             for (stage, row), n, lr, c in zip(stage_rows.items(), p['steps'], p['lr'], p['cycles']) if not only or stage in only]
 
-# %% ../nbs/12_experiment.ipynb #8e6a2135
+# %% ../nbs/12_experiment.ipynb #d379d83f
 @dataclass(frozen=True)
 class Config:
     "Everything a run depends on"
@@ -261,7 +263,7 @@ class Config:
     @property
     def typical_parts(self): return tuple(s.strip() for s in self.typical.split(',') if s.strip())
 
-# %% ../nbs/12_experiment.ipynb #d379d83f
+# %% ../nbs/12_experiment.ipynb #5801e86c
 def checked_config(
     **settings, # names and values as papermill injected them
 ) -> Config:
@@ -271,7 +273,7 @@ def checked_config(
     if unknown: raise KSRError(f'unknown setting {unknown}: expected some of {known}')
     return Config(**settings)
 
-# %% ../nbs/12_experiment.ipynb #40995547
+# %% ../nbs/12_experiment.ipynb #533ee775
 def save_weights(
     net:KSRNet, # what to keep
     path, # .safetensors file, written atomically
@@ -282,7 +284,7 @@ def save_weights(
     tensors = {k: v.detach().cpu().half().contiguous() for k, v in net.state_dict().items()}
     with atomic_write(path) as tmp: save_file(tensors, tmp, {'ksr': json.dumps(header)})
 
-# %% ../nbs/12_experiment.ipynb #533ee775
+# %% ../nbs/12_experiment.ipynb #3d13e337
 def weights_file(
     name:str, # a name under ksr/weights or a path, absolute or from the current folder or the project's root
 ) -> Path:
@@ -292,7 +294,7 @@ def weights_file(
         if path.is_file(): return path
     raise KSRError(f'weights {name!r}: no such file, and {folder} holds {sorted(p.stem for p in folder.glob("*.safetensors"))}')
 
-# %% ../nbs/12_experiment.ipynb #3d13e337
+# %% ../nbs/12_experiment.ipynb #c09af568
 def load_net(
     name:str='small', # a name under ksr/weights or a path
     device='cpu', # where the network goes
@@ -309,7 +311,7 @@ def load_net(
     net.exponent = header.get('exponent', 1.)
     return net.to(device).eval()
 
-# %% ../nbs/12_experiment.ipynb #c09af568
+# %% ../nbs/12_experiment.ipynb #8949eac6
 def load_reader(
     net:KSRNet, # its reader is overwritten
     name:str, # a name under ksr/weights or a path; its restorer may be another
@@ -319,7 +321,7 @@ def load_reader(
     try: net.recognizer.load_state_dict(tensors)
     except RuntimeError as e: raise KSRError(f'{weights_file(name)}: its reader does not fit {net.variant}/{net.size}: {e}') from e
 
-# %% ../nbs/12_experiment.ipynb #7d2ca531
+# %% ../nbs/12_experiment.ipynb #7dc63221
 def autocast(
     device:torch.device, # where the network runs
 ): # a context manager
@@ -327,7 +329,7 @@ def autocast(
     dtype = best_dtype(device)
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
-# %% ../nbs/12_experiment.ipynb #7dc63221
+# %% ../nbs/12_experiment.ipynb #0b7f4e04
 @torch.no_grad()
 def measure(
     net:KSRNet, # in eval mode
@@ -351,7 +353,7 @@ def measure(
         rows += [dict(zip(columns, row)) for row in zip(*columns.values())]
     return rows
 
-# %% ../nbs/12_experiment.ipynb #0b7f4e04
+# %% ../nbs/12_experiment.ipynb #a1aa6277
 @torch.no_grad()
 def calibrate(
     net:KSRNet, # in eval mode; its exponent is set
@@ -369,7 +371,7 @@ def calibrate(
     net.exponent = round(best_exponent(torch.cat(log_p), torch.cat(text)), 4)
     return net.exponent
 
-# %% ../nbs/12_experiment.ipynb #a1aa6277
+# %% ../nbs/12_experiment.ipynb #92bb18db
 def summarize(
     rows:list, # from `measure`
 ) -> dict: # figures: rates with their 95 % interval, means
@@ -380,7 +382,7 @@ def summarize(
         out[key] = dict(rate=right / len(rows), interval=list(wilson_interval(right, len(rows))))
     return out | {k: sum(r[k] for r in rows) / len(rows) for k in rows[0] if k.startswith(('psnr', 'ssim'))}
 
-# %% ../nbs/12_experiment.ipynb #4db651c1
+# %% ../nbs/12_experiment.ipynb #52da6b49
 def validation_mix(
     tracks, # `Track`s of the validation plates
     brazilian:float=.2, # share of Brazilian tracks wanted
@@ -405,7 +407,73 @@ def read_rate(
         right += sum(a == folder[i].text for a, i in zip(P.read(log_p).texts, rows))
     return dict(tracks=len(folder), rate=right / len(folder), interval=list(wilson_interval(right, len(folder))))
 
-# %% ../nbs/12_experiment.ipynb #80b72289
+# %% ../nbs/12_experiment.ipynb #f0365014
+@dataclass(frozen=True)
+class Answer:
+    "What a system says about a batch of tracks"
+    texts:list # B strings
+    confidence:Tensor # (B,) in [0, 1]
+    picture:Tensor = None # (B, 3, 64, 192) in [0, 1]; None where it makes none
+
+def answer(
+    net:KSRNet, # in eval mode
+    frames:Tensor, # (B, T, 3, 32, 96)
+) -> Answer:
+    "The network as a system"
+    restored = net.restorer(frames)
+    fused = P.read(fuse(reads(net, frames, restored), net.exponent))
+    return Answer(fused.texts, fused.confidence, restored.clamped)
+
+# %% ../nbs/12_experiment.ipynb #0f68111f
+def known_facts(
+    source, # SyntheticTracks or FolderTracks
+    batch, # a Batch of it
+    rows, # its tracks' numbers
+) -> dict: # column → one value for every track
+    "Scenario, layout and width, as far as the source knows them"
+    if not isinstance(source, FolderTracks):
+        return dict(scenario=['AB'[far] for far in batch.far.long().tolist()], layout=[layout_names[i][0] for i in batch.layout.tolist()], width=batch.plate_width.tolist(), severity=batch.severity.tolist())
+    tracks = [source[i] for i in rows]
+    return dict(scenario=[t.scenario or '-' for t in tracks], layout=[t.layout[0] for t in tracks], width=[float(t.frames[reference_index(len(t.frames))].shape[-1]) for t in tracks])
+
+def score(
+    given:Answer, # of a batch
+    batch, # the Batch
+    keep_texts:bool, # only where no text is a real plate's
+) -> dict: # column → one value for every track
+    "Characters right, edits, confidence; how near the picture is to the clean plate, where that is known"
+    true = decode(batch.text)
+    columns = dict(right=[sum(a == b for a, b in zip(r, t)) * (len(r) == len(t)) for r, t in zip(given.texts, true)], edits=list(map(edit_distance, given.texts, true)), confidence=given.confidence.tolist())
+    if keep_texts: columns |= dict(text=true, read=given.texts)
+    if batch.flow is None or given.picture is None: return columns
+    first = resize(batch.frames[:, reference_index(batch.frames.shape[1])], hr_canvas)
+    pictures = dict(psnr=(psnr, given.picture), ssim=(ssim, given.picture), psnr_bicubic=(psnr, first), ssim_bicubic=(ssim, first))
+    return columns | {name: f(image.float(), batch.hr).tolist() for name, (f, image) in pictures.items()}
+
+# %% ../nbs/12_experiment.ipynb #56bb5a3b
+@torch.no_grad()
+def judge(
+    system, # frames (B, T, 3, 32, 96) → Answer
+    sets:dict, # name → (SyntheticTracks or FolderTracks, number of tracks)
+    real:tuple=(), # names of the sets whose texts must not be kept
+    spoil=None, # (frames, track numbers) → frames, applied before the system sees them
+    device='cpu', # where the system runs
+    batch_size:int=50, # at once
+) -> dict: # name → dict of lists, one value a track, rounded to 4 digits; `scenario` and `layout` as one string each
+    "A system's record on several sets"
+    found, kept = {}, lambda v: round(v, 4) if isinstance(v, float) else v
+    for name, (source, n) in sets.items():
+        columns = {}
+        for start in range(0, n, batch_size):
+            rows = range(start, min(start + batch_size, n))
+            batch = source.batch(rows).to(device)
+            if spoil: batch = replace(batch, frames=spoil(batch.frames, rows))
+            with autocast(batch.frames.device): given = system(batch.frames)
+            for k, v in (score(given, batch, name not in real) | known_facts(source, batch, rows)).items(): columns.setdefault(k, []).extend(map(kept, v))
+        found[name] = dict(tracks=n) | {k: ''.join(v) if k in ('scenario', 'layout') else v for k, v in columns.items()}
+    return found
+
+# %% ../nbs/12_experiment.ipynb #e012d727
 @dataclass(frozen=True)
 class Result:
     "What a run leaves"
@@ -414,7 +482,7 @@ class Result:
     metrics:dict # on the validation split
     run_dir:Path # its folder
 
-# %% ../nbs/12_experiment.ipynb #0466f282
+# %% ../nbs/12_experiment.ipynb #13d48a63
 def open_run(
     config:Config, # the settings
     run_dir, # its folder
@@ -426,7 +494,7 @@ def open_run(
     with atomic_write(path) as tmp: tmp.write_text(json.dumps(asdict(config), indent=1))
     return path.parent
 
-# %% ../nbs/12_experiment.ipynb #f0365014
+# %% ../nbs/12_experiment.ipynb #f497757b
 def run(
     config:Config, # the settings
     run_dir, # where everything goes
@@ -447,10 +515,12 @@ def run(
         for problem in found.problems: print(problem, file=sys.stderr)
         train, held = split_by_plate([t for t in found.tracks if valid(t.text)], seed=config.seed) # a text that is not a plate's is among the problems
         data = MixedTracks(data, FolderTracks(train))
-    learner = Learner(net, data, stages, folder, cfg, device=device)
+    validation = SyntheticTracks(config.seed + 1, split='valid', device=device)
+    look = lambda averaged: summarize(measure(averaged.eval(), validation, config.validation_tracks))
+    learner = Learner(net, data, stages, folder, cfg, evaluate=look, device=device)
     averaged = learner.fit().eval()
     calibrate(averaged, SyntheticTracks(config.seed + 2, split='valid', device=device), config.validation_tracks)
-    metrics = summarize(measure(averaged, SyntheticTracks(config.seed + 1, split='valid', device=device), config.validation_tracks))
+    metrics = look(averaged) | dict(stages=learner.figures)
     if held: metrics['folder'] = read_rate(averaged, FolderTracks(validation_mix(held)))
     metrics |= dict(exponent=averaged.exponent, seen=learner.seen, seconds=round(learner.seconds, 1), device=str(device), torch=torch.__version__, machine=platform.machine())
     with atomic_write(folder/'metrics.json') as tmp: tmp.write_text(json.dumps(metrics, indent=1))

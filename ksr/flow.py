@@ -7,18 +7,24 @@ __all__ = ['estimators', 'sample_at', 'warp', 'resize_flow', 'forward_backward_e
            'corners_homography', 'project', 'unit_grid', 'homography_flow', 'fit_homography', 'luminance',
            'normalize_exposure', 'end_point_error', 'charbonnier', 'centre_weight', 'flow_loss', 'inside', 'smoothness',
            'photometric_loss', 'neighbours', 'local_costs', 'Matching', 'conv', 'zero_conv', 'FlowNet', 'ZeroFlow',
-           'supports', 'for_supports', 'rejoin', 'track_flow']
+           'supports', 'for_supports', 'rejoin', 'track_flow', 'working_size', 'Upscaled', 'read_weights',
+           'load_strictly', 'ask_raft', 'raft', 'imports_from', 'build_flowformer', 'ask_flowformer', 'flowformer',
+           'flow_pair', 'flow_pairs']
 
 # %% ../nbs/04_flow.ipynb #83bb10f0
-import math
+import hashlib, importlib, math, re, sys
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .core import pixel_grid, reference_index, canvas, KSRError
+from .core import pixel_grid, ready_torchvision, reference_index, resize, canvas, KSRError
 
 # %% ../nbs/04_flow.ipynb #41843d3c
 def sample_at(
@@ -392,3 +398,173 @@ def track_flow(
     others = supports(frames, r)
     found = estimator(for_supports(frames, r), others) if T > 1 else still[:0]
     return rejoin(found.float(), still, r)
+
+# %% ../nbs/04_flow.ipynb #998abc94
+def working_size(
+    h:int, # rows given
+    w:int, # columns given
+    shortest:int, # least length of the shorter side, pixels
+    multiple:int=8, # of which both sides are made multiples
+) -> tuple: # (rows, columns)
+    "The size on which a photographs' network works"
+    scale = max(1, shortest / min(h, w))
+    return tuple(math.ceil(round(side * scale, 6) / multiple) * multiple for side in (h, w))
+
+# %% ../nbs/04_flow.ipynb #473213c1
+class Upscaled(nn.Module):
+    "A network made for photographs behind the call of this notebook: enlarged frames in, flow in the pixels of the frames given out"
+    def __init__(self,
+        net:nn.Module, # the network
+        ask, # (net, reference, frame), images in [0, 1] of the working size → flow in its pixels
+        shortest:int=128, # see `working_size`
+    ):
+        super().__init__()
+        self.net, self.ask, self.shortest = net.eval(), ask, shortest
+
+    def train(self, mode:bool=True):
+        super().train(mode).net.eval()
+        return self
+
+    def forward(self,
+        reference:Tensor, # (B, 3, H, W) in [0, 1]
+        frame:Tensor, # (B, 3, H, W) in [0, 1]
+    ) -> Tensor: # (B, 2, H, W) backward flow, pixels
+        size = working_size(*reference.shape[-2:], self.shortest)
+        with torch.autocast(reference.device.type, enabled=False):
+            flow = self.ask(self.net, *(resize(image, size) for image in (reference, frame)))
+        return resize_flow(flow, reference.shape[-2:])
+
+# %% ../nbs/04_flow.ipynb #23622597
+def read_weights(
+    path, # .safetensors, or .pth with tensors alone
+    expected:str, # what belongs there, for the error; a name in it that ends in digits of its SHA-256 is held to them
+) -> dict: # name → tensor
+    "The tensors of a weight file; nothing in it is ever executed"
+    path = Path(path)
+    if not path.is_file(): raise KSRError(f'{path}: no such file; expected {expected}')
+    digest = path.name in expected and re.search(r'-([0-9a-f]{8,})\.', path.name)
+    if digest and not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest[1]):
+        raise KSRError(f'{path}: damaged, its SHA-256 does not begin with {digest[1]}; expected {expected}')
+    try: weights = load_file(path) if path.suffix == '.safetensors' else torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as e: raise KSRError(f'{path}: not a file of tensors ({type(e).__name__}); expected {expected}') from e
+    if not (isinstance(weights, dict) and weights and all(isinstance(w, Tensor) for w in weights.values())):
+        raise KSRError(f'{path}: not a table of names and tensors; expected {expected}')
+    prefix = 'module.' if all(name.startswith('module.') for name in weights) else ''
+    return {name.removeprefix(prefix): w for name, w in weights.items()}
+
+# %% ../nbs/04_flow.ipynb #dfd74d53
+def load_strictly(
+    net:nn.Module, # filled in place
+    weights:dict, # name → tensor
+    path, # where they come from, for the error
+):
+    "Every tensor of the network from the file and every tensor of the file into the network"
+    own = net.state_dict()
+    faults = {'lacks': [k for k in own if k not in weights], 'has beyond it': [k for k in weights if k not in own],
+              'has in another shape': [k for k in own if k in weights and own[k].shape != weights[k].shape]}
+    said = [f'{fault} {names[:3]}' + f' and {len(names) - 3} more' * (len(names) > 3) for fault, names in faults.items() if names]
+    if said: raise KSRError(f'{path}: {"; ".join(said)}; expected exactly the {len(own)} tensors of {type(net).__name__}')
+    net.load_state_dict(weights)
+
+# %% ../nbs/04_flow.ipynb #c3a0b5a4
+def ask_raft(
+    net:nn.Module, # torchvision's RAFT
+    reference:Tensor, # (B, 3, h, w) in [0, 1]
+    frame:Tensor, # (B, 3, h, w)
+    updates:int=12, # recurrent refinements
+) -> Tensor: # (B, 2, h, w) pixels
+    "The last of RAFT's flows"
+    return net(2 * reference - 1, 2 * frame - 1, num_flow_updates=updates)[-1]
+
+# %% ../nbs/04_flow.ipynb #93db95ab
+def raft(
+    path=None, # torchvision's weight file, or its tensors as .safetensors; None: torch hub's cache
+    size:str='large', # large | small
+    updates:int=12, # recurrent refinements
+) -> Upscaled: # (reference, frame) → flow; frozen, `requires_grad_()` to fine-tune
+    "torchvision's RAFT with torchvision's own weights, from a file"
+    ready_torchvision()
+    from torchvision.models import optical_flow as flow
+    made = dict(large=(flow.raft_large, flow.Raft_Large_Weights), small=(flow.raft_small, flow.Raft_Small_Weights))
+    if size not in made: raise KSRError(f'raft: size {size!r}: expected one of {sorted(made)}')
+    url = made[size][1].DEFAULT.url
+    path = Path(path) if path else Path(torch.hub.get_dir())/'checkpoints'/Path(url).name
+    weights, net = read_weights(path, f'the weights of torchvision\'s raft_{size}, {url}'), made[size][0](weights=None)
+    load_strictly(net, weights, path)
+    return Upscaled(net, partial(ask_raft, updates=updates)).requires_grad_(False)
+
+# %% ../nbs/04_flow.ipynb #5cd0fd09
+@contextmanager
+def imports_from(
+    folder:Path, # with packages in it and in its `core`
+):
+    "Inside, `import` finds the folder's modules first; afterwards `sys.path` and the modules of those names are what they were"
+    theirs = {p.stem for place in (folder, folder/'core') for p in place.iterdir()}
+    taken = lambda: {name: module for name, module in sys.modules.items() if name.split('.')[0] in theirs}
+    path, before = sys.path[:], taken()
+    for name in before: del sys.modules[name]
+    sys.path[:0] = [str(folder), str(folder/'core')]
+    importlib.invalidate_caches()
+    try: yield
+    finally:
+        sys.path[:] = path
+        for name in taken(): del sys.modules[name]
+        sys.modules.update(before)
+
+# %% ../nbs/04_flow.ipynb #21644a9a
+def build_flowformer(
+    folder, # a copy of github.com/XiaoyuShi97/FlowFormerPlusPlus
+    config:str='submissions', # module of its `configs`
+) -> nn.Module: # its network, random weights
+    "FlowFormer++ from its authors' code; no working directory changed, nothing downloaded"
+    folder, home = Path(folder).resolve(), 'a copy of github.com/XiaoyuShi97/FlowFormerPlusPlus'
+    missing = [name for name in (f'configs/{config}.py', 'core/FlowFormer/__init__.py') if not (folder/name).is_file()]
+    if missing: raise KSRError(f'{folder}: {" and ".join(missing)} missing; expected {home}')
+    ready_torchvision()
+    with imports_from(folder):
+        try:
+            settings = importlib.import_module(f'configs.{config}').get_cfg()
+            settings[settings.transformer].pretrain = False
+            return importlib.import_module('core.FlowFormer').build_flowformer(settings)
+        except (ImportError, AttributeError) as e:
+            needs = 'yacs, loguru and timm==0.4.12, which its README asks for'
+            raise KSRError(f'{folder}: its code does not load, {e}; expected {home} and {needs}') from e
+
+def ask_flowformer(
+    net:nn.Module, # FlowFormer++
+    reference:Tensor, # (B, 3, h, w) in [0, 1]
+    frame:Tensor, # (B, 3, h, w)
+) -> Tensor: # (B, 2, h, w) pixels
+    "The full-size flow of FlowFormer++"
+    return net(255 * reference, 255 * frame)[0]
+
+# %% ../nbs/04_flow.ipynb #0c83269e
+def flowformer(
+    folder, # see `build_flowformer`
+    path, # its authors' weights, such as sintel.pth or things_288960.pth
+    config:str='submissions', # module of its `configs`
+    shortest:int=256, # shorter side of the enlarged frames; 256 is 8 times the canvas
+) -> Upscaled: # (reference, frame) → flow; frozen, `requires_grad_()` to fine-tune
+    "FlowFormer++ with its authors' code and weights"
+    weights, net = read_weights(path, 'FlowFormer++\'s own weights, such as its sintel.pth'), build_flowformer(folder, config)
+    load_strictly(net, weights, path)
+    return Upscaled(net, ask_flowformer, shortest).requires_grad_(False)
+
+# %% ../nbs/04_flow.ipynb #0bfd9cfd
+def flow_pair(
+    item, # (image, next image, flow (2, H, W)) of a torchvision dataset, images PIL or uint8 tensors
+    size:tuple=canvas, # (h, w) wanted
+) -> tuple: # reference (3, h, w) in [0, 1], frame likewise, flow (2, h, w) in pixels of that size
+    "One item of torchvision's FlyingChairs or Sintel on the canvas"
+    if len(item) != 3 or item[2] is None: raise KSRError('flow_pair: no flow here; expected the training split of FlyingChairs or Sintel')
+    pixels = lambda image: image if isinstance(image, Tensor) else torch.tensor(np.asarray(image.convert('RGB'))).movedim(-1, 0)
+    reference, frame = (resize(pixels(image).float() / 255, size) for image in item[:2])
+    return reference, frame, resize_flow(torch.as_tensor(item[2]).float(), size)
+
+def flow_pairs(
+    dataset, # torchvision.datasets.FlyingChairs(root, 'train') or Sintel(root, 'train', pass_name)
+    indices, # which items
+    size:tuple=canvas, # (h, w) wanted
+) -> tuple: # reference (B, 3, h, w) in [0, 1], frame likewise, flow (B, 2, h, w) in pixels of that size
+    "A batch of pairs with their flow"
+    return tuple(torch.stack(part) for part in zip(*(flow_pair(dataset[int(i)], size) for i in indices)))

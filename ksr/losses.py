@@ -8,7 +8,7 @@ __all__ = ['vgg16_file', 'vgg16_url', 'perceptual', 'terms', 'default_weights', 
            'perceptual_distance', 'semantic', 'layout_penalty', 'Objective']
 
 # %% ../nbs/09_losses.ipynb #600deebc
-import hashlib, math, re, warnings
+import math, warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import KSRError, ready_torchvision
+from .flow import load_strictly, read_weights
 from .plates import layout_names, slot_mask
 
 # %% ../nbs/09_losses.ipynb #1390a27a
@@ -71,12 +72,7 @@ def vgg16_weights(
     if not path.is_file():
         raise KSRError(f"perceptual 'lpips' needs the VGG16 trunk, and {path} does not exist. Put {vgg16_url} there, "
                        f"give its path as trunk=…, or choose perceptual 'recognizer'")
-    digest = re.search(r'-([0-9a-f]{8,})\.', path.name)
-    if digest and not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest[1]):
-        raise KSRError(f'{path}: damaged, its SHA-256 does not begin with {digest[1]}; fetch {vgg16_url} again')
-    try: weights = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e: raise KSRError(f'{path}: not a readable weight file, expected {vgg16_url} ({type(e).__name__})') from e
-    return {name: w for name, w in weights.items() if name.startswith('features.')}
+    return {name: w for name, w in read_weights(path, f'VGG16, {vgg16_url}').items() if name.startswith('features.')}
 
 # %% ../nbs/09_losses.ipynb #d2c22827
 def lpips_model(
@@ -90,9 +86,7 @@ def lpips_model(
         warnings.filterwarnings('ignore', message='.*pretrained.*|.*weight enum.*')
         model = lpips.LPIPS(net='vgg', pnet_rand=True, verbose=False) # the trunk is random for one line only
     own = {f'features.{name.split(".", 1)[1]}': name for name in model.net.state_dict()}
-    if set(own) != set(weights): raise KSRError(f'trunk {trunk or vgg16_file}: not VGG16, it lacks {sorted(set(own) - set(weights))[:3]}')
-    try: model.net.load_state_dict({own[name]: w for name, w in weights.items()}, strict=True)
-    except RuntimeError as e: raise KSRError(f'trunk {trunk or vgg16_file}: not VGG16, {str(e).splitlines()[-1].strip()}') from e
+    load_strictly(model.net, {own.get(name, name): w for name, w in weights.items()}, trunk or vgg16_file)
     return model.eval().requires_grad_(False)
 
 # %% ../nbs/09_losses.ipynb #01c5eafe

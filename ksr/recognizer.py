@@ -7,11 +7,13 @@ __all__ = ['sizes', 'fusion_rules', 'RecognizerConfig', 'position_code', 'grid_p
            'standardize', 'ConvBlock', 'Encoder', 'order_mask', 'parallel_mask', 'cloze_mask', 'random_orders',
            'slot_prior', 'Decoder', 'Recognizer', 'slot_cross_entropy', 'permuted_logits', 'permuted_loss',
            'distillation_loss', 'masked_log_probs', 'layout_posterior', 'product_rule', 'Read', 'read',
-           'probability_mean', 'character_vote', 'string_vote', 'frame_reads']
+           'probability_mean', 'character_vote', 'string_vote', 'frame_reads', 'mgpstr_characters', 'mgpstr_model',
+           'MGPSTR']
 
 # %% ../nbs/08_recognizer.ipynb #ea3255ff
-import math
+import json, math, string
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from .core import KSRError, hr_canvas, ready_torchvision, resize
+from .flow import load_strictly, read_weights
 from .plates import alphabet, decode, encode, layout_names, layouts, slot_mask, slots
 
 ready_torchvision()
@@ -382,3 +385,61 @@ def frame_reads(
     "Every frame of every track on its own"
     flat = resize(rearrange(frames, 'b t c h w -> (b t) c h w'), hr_canvas)
     return rearrange(masked_log_probs(model(flat, refinements)), '(b t) s c -> b t s c', t=frames.shape[1])
+
+# %% ../nbs/08_recognizer.ipynb #d42b9002
+def mgpstr_characters(
+    folder:Path, # of the model; its vocab.json counts if it has one
+) -> Tensor: # (36,) the class of each of our characters
+    "Which output of the character head is which of our characters"
+    classes = {token: i for i, token in enumerate(['[GO]', '[s]', *string.digits, *string.ascii_lowercase])}
+    if (folder/'vocab.json').is_file(): classes = json.loads((folder/'vocab.json').read_text(encoding='utf-8'))
+    missing = [c for c in alphabet if c.lower() not in classes]
+    if missing: raise KSRError(f'{folder}/vocab.json: no class for {missing[:5]}; expected 0–9 and a–z')
+    return torch.tensor([classes[c.lower()] for c in alphabet])
+
+# %% ../nbs/08_recognizer.ipynb #29d55055
+def mgpstr_model(
+    folder, # with config.json and model.safetensors (or pytorch_model.bin, read without unpickling code)
+) -> nn.Module: # transformers' MgpstrForSceneTextRecognition
+    "MGP-STR from a local folder, every tensor from its file"
+    folder, home = Path(folder), 'a copy of huggingface.co/alibaba-damo/mgp-str-base'
+    files = [p for name in ('model.safetensors', 'pytorch_model.bin') if (p := folder/name).is_file()]
+    missing = ['config.json'] * (not (folder/'config.json').is_file()) + ['model.safetensors'] * (not files)
+    if missing: raise KSRError(f'{folder}: {" and ".join(missing)} missing; expected {home}')
+    try: kind = json.loads((folder/'config.json').read_text(encoding='utf-8'))['model_type']
+    except (ValueError, KeyError, TypeError) as e: raise KSRError(f'{folder}/config.json: no model_type to be read; expected that of {home}') from e
+    if kind != 'mgp-str': raise KSRError(f"{folder}/config.json: model_type {kind!r}, expected 'mgp-str'")
+    try: from transformers import MgpstrConfig, MgpstrForSceneTextRecognition
+    except ImportError as e: raise KSRError(f'MGP-STR needs the package transformers: pip install transformers ({e})') from e
+    model = MgpstrForSceneTextRecognition(MgpstrConfig.from_pretrained(folder, local_files_only=True))
+    load_strictly(model, read_weights(files[0], home), files[0])
+    return model
+
+# %% ../nbs/08_recognizer.ipynb #f1b9a7e3
+class MGPSTR(nn.Module):
+    "MGP-STR's character reading behind the calls of `Recognizer`"
+    def __init__(self,
+        folder, # see `mgpstr_model`
+    ):
+        super().__init__()
+        model = mgpstr_model(folder)
+        positions = model.config.max_token_length
+        if positions <= slots: raise KSRError(f'{folder}/config.json: max_token_length {positions}, expected more than {slots}')
+        self.size, self.trunk = tuple(model.config.image_size), model.mgp_str
+        self.collect, self.head = model.char_a3_module, model.char_head
+        self.register_buffer('characters', mgpstr_characters(Path(folder)), persistent=False)
+        self.register_buffer('allowed', slot_mask(), persistent=False)
+
+    def encode(self, image:Tensor) -> Tensor: return self.trunk(resize(image, self.size)).last_hidden_state
+
+    def decode(self,
+        memory:Tensor, # (B, N, D) from `encode`
+        refinements:int=0, # without meaning here: every slot is read once, on its own
+    ) -> Tensor: # (B, 7, 36) logits
+        return self.head(self.collect(memory)[0][:, 1:slots + 1]).float()[..., self.characters]
+
+    def forward(self,
+        image:Tensor, # (B, 3, 64, 192) in [0, 1]
+        refinements:int=0, # see `decode`
+    ) -> Tensor: # (B, 7, 36) logits
+        return self.decode(self.encode(image), refinements)

@@ -41,6 +41,7 @@ class RestorerConfig:
     ham_heads:int = 4              # heads of the deformable attention, a divisor of features
     ham_points:int = 2             # sampling points of each head
     max_offset:float = 10.         # reach of the deformable attention in pixels of Φ
+    error_guided:bool = True       # may the deformable attention see the error map?
 
     def __post_init__(self):
         for f in fields(self):
@@ -56,7 +57,10 @@ class RestorerConfig:
         check(min(self.depth, self.merge, self.head, self.detail_frames, self.ham_points) > 0, 'depth, merge, head, detail_frames, ham_points at least 1')
 
 # %% ../nbs/07_restorer.ipynb #d8639424
-variants = dict(v1=dict(alignment='flow'), v2=dict(alignment='hybrid'), final=dict(alignment='hybrid'), plus=dict(alignment='hybrid'))
+variants = dict( # v1 … plus: the proposal's steps; the rest: `final` with one thing changed
+    v1=dict(alignment='flow'), v2={}, final={}, plus={},
+    no_error_map=dict(error_guided=False), one_point=dict(ham_heads=1, ham_points=1), window_1=dict(window_size=(1, 4, 4)),
+    window_large=dict(window_size=(5, 8, 12)), no_gradient={}, no_perceptual={}, no_semantic={})
 sizes = dict(
     smoke=dict(features=8, dim=16, depth=2, head=8, head_depth=1, ham_heads=2),
     small=dict(),
@@ -206,7 +210,7 @@ class Restorer(nn.Module):
         c = self.config = config
         self.phi = Features(c.features)
         self.flow = estimators[c.estimator]()
-        self.ham = HAM(c.features, c.ham_heads, c.ham_points, c.max_offset) if c.alignment == 'hybrid' else None
+        self.ham = HAM(c.features, c.ham_heads, c.ham_points, c.max_offset, error_guided=c.error_guided) if c.alignment == 'hybrid' else None
         self.merge = nn.Conv2d(c.features, c.dim, c.merge, c.merge)
         self.stft = STFT(c.dim, c.depth, c.num_heads, c.window_size, c.mlp_ratio)
         self.fuse = TemporalFusion(c.dim, c.num_heads)
