@@ -10,13 +10,14 @@ __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sk
            'absent', 'present', 'over_seeds', 'reading_columns', 'picture_columns', 'main_table', 'seeds_table', 'Look',
            'look', 'order', 'cell', 'cells', 'escaped', 'heading_lines', 'latex_table', 'compare', 'neighbour_tests',
            'new_figure', 'styled', 'save_figure', 'rate_bars', 'spoiled_sets', 'spoiled_curves', 'risk_coverage_curves',
-           'texts_of', 'confusion_figure', 'place_labels', 'cost_accuracy', 'scaling_curve', 'load_history',
-           'training_curves', 'Pictures', 'read_image', 'load_pictures', 'show_read', 'qualitative_strip', 'load_maps',
-           'map_rows', 'alignment_figure', 'fusion_figure']
+           'texts_of', 'confusion_figure', 'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve',
+           'load_history', 'training_curves', 'Pictures', 'read_image', 'missing_files', 'load_pictures', 'show_read',
+           'inches', 'qualitative_strip', 'load_maps', 'maps_figure', 'alignment_figure', 'fusion_figure']
 
 # %% ../nbs/15_figures.ipynb #3617bacc
 import csv, json, math
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -263,6 +264,7 @@ def cell(
     "A value as it stands in a table"
     if value is None or isinstance(value, float) and math.isnan(value): return '–'
     if isinstance(value, tuple): return '–'.join(cell('95 %', v) if min(value) >= 0 else f'{v:+.3f}' for v in value).replace('–+', ' … +').replace('–-', ' … -').replace('-', '−')
+    if heading == 'p' and value < 1e-4: return '< 0.0001'
     return f'{value:.{digits.get(heading, 3)}f}'.replace('-', '−') if isinstance(value, float) else str(value)
 
 def cells(
@@ -356,7 +358,6 @@ def new_figure(
 
 def styled(draw):
     "Draw in our style, whatever is set elsewhere"
-    from functools import wraps
     @wraps(draw)
     def inner(*args, **kwargs):
         with plt.rc_context(style): return draw(*args, **kwargs)
@@ -405,7 +406,7 @@ def spoiled_sets(
 ) -> dict: # kind → the numbers k, rising
     "Which kinds of spoiling there are, and for how many frames"
     found = {tuple(name.rsplit(' ', 1)) for r in records.values() for name in r['sets']}
-    for kind in found: refuse_unless(len(kind) == 2 and kind[1].isdigit(), 'spoiled', f'set {" ".join(kind)!r}, expected a kind and a number, as in "blur 2"')
+    for kind in sorted(found): refuse_unless(len(kind) == 2 and kind[1].isdigit(), 'spoiled', f'set {" ".join(kind)!r}, expected a kind and a number, as in "blur 2"')
     return {kind: sorted(int(k) for other, k in found if other == kind) for kind in sorted({kind for kind, _ in found})}
 
 @styled
@@ -423,7 +424,7 @@ def spoiled_curves(
             if pools: ax.plot(pools.keys(), [measures[measure][1](p) for p in pools.values()], **look(system).line())
         ax.set(xticks=ks)
     for ax, kind in zip(axes[0], kinds): ax.set_title(kind)
-    for ax in axes[-1]: ax.set_xlabel('spoiled frames $k$')
+    for ax in axes[-1]: ax.set_xlabel('spoiled frames $k$ (of 5)')
     for ax, measure in zip(axes[:, 0], rows): ax.set_ylabel(measures[measure][0])
     handles = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels())}
     fig.legend(handles.values(), handles.keys(), loc='outside upper center', ncols=min(6, max(1, len(handles))))
@@ -471,15 +472,16 @@ def confusion_figure(
     refuse_unless(pred, f'{system} on {", ".join(names)}', 'no texts, expected `text` and `read` in at least one set')
     counts = confusion_matrix(pred, true)
     share = np.where(np.eye(len(alphabet), dtype=bool), np.nan, counts / counts.sum(1, keepdims=True).clip(min=1))
-    fig, axes = new_figure(text_width, 3.75, 1, 2, width_ratios=(2.5, 1))
+    fig, axes = new_figure(text_width, 4., 1, 2, width_ratios=(2.15, 1))
+    fig.get_layout_engine().set(wspace=.05)
     ax, pairs = axes[0]
-    image = ax.imshow(share, cmap='cividis_r', vmin=0, vmax=max(.02, np.nanmax(share)))
-    ax.set_facecolor('#EEEEEE')
-    ax.set(xlabel='read as', ylabel='true character')
+    image = ax.imshow(share, cmap='Blues', vmin=0, vmax=max(.02, np.nanmax(share)))
+    ax.set_facecolor('#E4E4E4')
+    ax.set(xlabel='read as', ylabel='true character', title=f'{look(system).label}, {len(pred)} reads')
     ax.grid(False)
     for axis in (ax.xaxis, ax.yaxis): axis.set_ticks(range(len(alphabet)), list(alphabet), fontsize=5.5)
     ax.tick_params(length=0, pad=1.5)
-    fig.colorbar(image, ax=ax, shrink=.85, pad=.02, label='share of the true character')
+    fig.colorbar(image, ax=ax, shrink=.8, pad=.015, aspect=30, label='share of the true character')
     found = confused_pairs(counts, top)
     pairs.barh(range(len(found)), [n for *_, n in found], .72, color=look(system).color)
     pairs.set(yticks=range(len(found)), yticklabels=[f'{t} → {p}' for t, p, _ in found], xlabel='times', ylim=(len(found) - .5, -.5), title='most frequent')
@@ -488,7 +490,7 @@ def confusion_figure(
     return fig
 
 # %% ../nbs/15_figures.ipynb #175c2d41
-places = [(x, y) for distance in (5, 11, 18, 26) for x, y in ((distance, 0), (-distance, 0), (0, distance), (0, -distance), (distance, distance), (-distance, distance), (distance, -distance), (-distance, -distance))]
+places = [(x, y) for distance in (5, 11, 18, 26, 36, 48) for x, y in ((distance, 0), (-distance, 0), (0, distance), (0, -distance), (distance, distance), (-distance, distance), (distance, -distance), (-distance, -distance))]
 
 def place_labels(
     ax, # axes with everything else already drawn
@@ -505,16 +507,27 @@ def place_labels(
     for (x, y), text in zip(points, texts):
         for dx, dy in places:
             side = dict(ha='left' if dx > 0 else 'right' if dx < 0 else 'center', va='center' if dy == 0 else 'bottom' if dy > 0 else 'top')
-            far = dict(arrowprops=dict(arrowstyle='-', lw=.4, color=grey, shrinkA=0, shrinkB=2)) if max(abs(dx), abs(dy)) > 6 else {}
-            note = ax.annotate(text, (x, y), (dx, dy), textcoords='offset points', fontsize=7, **side, **far)
-            box = plt.Text.get_window_extent(note)
+            note = ax.annotate(text, (x, y), (dx, dy), textcoords='offset points', fontsize=7, **side)
+            box = note.get_window_extent()
             inside = ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 and ax.bbox.y0 <= box.y0 and box.y1 <= ax.bbox.y1
             if inside and not any(box.overlaps(other) for other in full): break
             note.remove()
-        else: note = ax.annotate(text, (x, y), (5, 0), textcoords='offset points', fontsize=7, va='center')
-        full.append(plt.Text.get_window_extent(note))
+        else: raise KSRError(f'no room for the label {text!r}: expected fewer systems, or points further apart')
+        full.append(box)
+        if max(abs(dx), abs(dy)) > 6: ax.annotate('', (x, y), (dx, dy), textcoords='offset points', arrowprops=dict(arrowstyle='-', lw=.4, color=grey, shrinkA=0, shrinkB=2))
 
 # %% ../nbs/15_figures.ipynb #c528e615
+def log_ticks(
+    ax, # axes whose x is to be logarithmic
+    values, # numbers > 0 that it shows
+):
+    "A logarithmic x axis with plain numbers at 1, 2, 5, 10, …"
+    ticks = [v * 10.**e for e in range(-3, 9) for v in (1, 2, 5) if min(values) / 2 <= v * 10.**e <= max(values) * 2]
+    ax.set_xscale('log')
+    ax.xaxis.set_major_locator(plt.FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(plt.FuncFormatter(lambda v, _: f'{v:,.0f}' if v >= 10 else f'{v:g}'))
+    ax.xaxis.set_minor_locator(plt.NullLocator())
+
 @styled
 def cost_accuracy(
     records:dict, # name → record
@@ -532,13 +545,9 @@ def cost_accuracy(
         ax.plot([cost[system]] * 2, [low, high], color=shape.color, lw=.8)
         ax.plot(cost[system], pooled.rate, **shape.line(ls='', ms=5))
         bars.append(((cost[system], pooled.rate), (cost[system], low, cost[system], high)))
-    ax.set(xscale='log', xlabel='cost (GFLOP a track)', ylabel='recognition rate', title=set_labels.get(name, name))
+    ax.set(xlabel='cost (GFLOP a track)', ylabel='recognition rate (share of plates)', title=set_labels.get(name, name))
+    log_ticks(ax, [cost[s] for s in shown])
     ax.margins(x=.22, y=.1)
-    low, high = (f(cost[s] for s in shown) for f in (min, max))
-    ticks = [v * 10.**e for e in range(-3, 5) for v in (1, 2, 5) if low / 2 <= v * 10.**e <= high * 2]
-    ax.xaxis.set_major_locator(plt.FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(plt.FuncFormatter(lambda v, _: f'{v:g}'))
-    ax.xaxis.set_minor_locator(plt.NullLocator())
     place_labels(ax, [p for p, _ in bars], [look(s).label for s in shown], [b for _, b in bars])
     return fig
 
@@ -548,19 +557,21 @@ def scaling_curve(
     records:dict, # of the group `scaling`
     names=('bench', 'br_dev'), # of the sets, side by side
 ) -> plt.Figure:
-    "Recognition rate against tracks seen in training, a line for every size"
+    "Recognition rate against tracks seen in training, a line for every size, each set aside by 2 % so that intervals do not hide each other"
     for name, r in records.items(): refuse_unless('size' in r and 'tracks_seen' in r, name, 'no `size` or `tracks_seen`, expected both in a record of the group scaling')
     sizes = sorted({r['size'] for r in records.values()}, key=lambda s: (min(r.get('parameters') or 0 for r in records.values() if r['size'] == s), s))
-    fig, axes = new_figure(text_width if len(names) > 1 else column_width, 2.3, 1, len(names), sharey=True)
+    fig, axes = new_figure(text_width if len(names) > 1 else column_width, 2.4, 1, len(names), sharey=True)
     for ax, name in zip(axes[0], names):
-        for size, color, marker in zip(sizes, [blue, vermillion, green, orange, purple, black], 'osD^vP'):
+        for i, (size, color, marker) in enumerate(zip(sizes, [blue, vermillion, green, orange, purple, black], 'osD^vP')):
             runs = sorted((r for r in records.values() if r['size'] == size and name in r['sets']), key=lambda r: r['tracks_seen'])
-            seen, found = [r['tracks_seen'] for r in runs], [set_figures(r['sets'][name]) for r in runs]
+            seen, found = 1.02**i * np.array([r['tracks_seen'] for r in runs]), [set_figures(r['sets'][name]) for r in runs]
             ax.plot(seen, [f['rate'] for f in found], color=color, marker=marker, label=size)
-            ax.vlines(seen, *zip(*(f['interval'] for f in found)) if found else ([], []), color=color, lw=.7)
-        ax.set(xscale='log', xlabel='tracks seen in training', title=set_labels.get(name, name))
-    axes[0, 0].set(ylabel='recognition rate', ylim=(0, None))
-    axes[0, 0].legend(title='size', title_fontsize=7, loc='upper left')
+            for x, f in zip(seen, found): ax.plot([x, x], f['interval'], color=color, lw=.7)
+        log_ticks(ax, [r['tracks_seen'] for r in records.values()])
+        ax.set(xlabel='tracks seen in training', title=set_labels.get(name, name))
+    axes[0, 0].set(ylabel='recognition rate (share of plates)', ylim=(0, None))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc='outside upper center', ncols=6)
     return fig
 
 # %% ../nbs/15_figures.ipynb #d36809ec
@@ -611,13 +622,20 @@ def read_image(
     for found, wanted in zip(x.shape, size or ()): refuse_unless(wanted is None or found == wanted, path, f'{x.shape[1]} × {x.shape[0]} pixels, expected a height of {size[0]} and a width of {size[1] or "96 a frame"}')
     return x.astype(float) / (255 if x.dtype == np.uint8 else 1)
 
+def missing_files(
+    folder, # of one track
+    names=tuple(picture_names), # of the pictures wanted
+) -> list: # of file names
+    "What a folder of pictures lacks"
+    return [file for file in (*(f'{n}.png' for n in ('lr', *names)), 'texts.json') if not (Path(folder)/file).is_file()]
+
 def load_pictures(
     folder, # of one track
     names=tuple(picture_names), # of the pictures wanted
 ) -> Pictures:
     "Frames, pictures and texts of one track"
     folder = Path(folder)
-    for file in (*(f'{n}.png' for n in ('lr', *names)), 'texts.json'): refuse_unless((folder/file).is_file(), folder/file, f'not there, expected lr.png, texts.json and {", ".join(n + ".png" for n in names)}')
+    if lost := missing_files(folder, names): raise KSRError(f'{folder}: {", ".join(lost)} not there, expected lr.png, texts.json and a picture for each of {", ".join(names)}')
     texts = json.loads((folder/'texts.json').read_text(encoding='utf-8'))
     for name, read in texts['reads'].items():
         refuse_unless(len(read['slots']) == slots, folder/'texts.json', f'{len(read["slots"])} slots of {name!r}, expected {slots}')
@@ -641,19 +659,30 @@ def show_read(
     ax.set(xlim=(-.5, slots - .5), ylim=(0, 1.03))
     ax.axis('off')
 
+def inches(
+    fig, # a figure
+    x:float, # from the left
+    y:float, # from the top
+    w:float, # width
+    h:float, # height
+):
+    "Axes at a place on the paper"
+    width, height = fig.get_size_inches()
+    return fig.add_axes([x / width, 1 - (y + h) / height, w / width, h / height])
+
 @styled
 def qualitative_strip(
     tracks:list, # of Pictures
 ) -> plt.Figure:
     "Frames above, restored plates with their reads below, two lines for every track"
     cols = max(max(len(t.frames) + 2, len(t.images)) for t in tracks)
-    gap, label, read = .05, .15, .24 # inches between columns, of a line of text, of a read
-    wide = (text_width - gap * (cols - 1)) / cols
+    margin, gap, label, read = .02, .05, .15, .24 # inches: at the sides, between columns, for a line of text, for a read
+    wide = (text_width - 2 * margin - gap * (cols - 1)) / cols
     tall = wide / 3
     line = 2 * (label + tall) + .03 + read + .12
-    height = line * len(tracks)
+    height = line * len(tracks) - .1
     fig, _ = new_figure(text_width, height, 0)
-    place = lambda col, y, h, span=1: fig.add_axes([(wide + gap) * col / text_width, 1 - (y + h) / height, (wide * span + gap * (span - 1)) / text_width, h / height])
+    place = lambda col, y, h, span=1: inches(fig, margin + (wide + gap) * col, y, wide * span + gap * (span - 1), h)
     def picture(x, col, y, title):
         ax = place(col, y, tall)
         ax.imshow(x, aspect='auto')
@@ -686,44 +715,51 @@ def load_maps(
         refuse_unless(maps[key].ndim == ndim and len(maps[key]) == len(maps['error']), path, f'{key} of shape {maps[key].shape}, expected {ndim} dimensions, T = {len(maps["error"])} first')
     return maps
 
-def map_rows(
-    fig, # a constrained figure
-    axes, # (R, T) axes
+@styled
+def maps_figure(
     frames:np.ndarray, # (T, 32, 96, 3) for the first row
-    rows:list, # (label, (T, h, w) values) for the others
-):
-    "Frames, and maps below them with a shared scale in each row"
+    rows:list, # (label, (T, h, w) values ≥ 0) for the others
+    width:float=text_width, # inches
+    below:float=.03, # inches left free at the bottom
+) -> tuple: # figure, (R, T) axes in pixels of the canvas
+    "Frames, and maps below them with one scale for each row"
+    T, left, right, gap, title = len(frames), .17 if len(rows) == 1 else .36, .36, .05, .15
+    wide = (width - left - right - gap * (T - 1)) / T
+    tall = wide / 3
+    fig, _ = new_figure(width, title + tall + (gap + tall) * len(rows) + below, 0)
+    place = lambda row, col: inches(fig, left + (wide + gap) * col, title + (tall + gap) * row, wide, tall)
+    axes = np.array([[place(row, col) for col in range(T)] for row in range(len(rows) + 1)])
     for k, (ax, frame) in enumerate(zip(axes[0], frames)):
         ax.imshow(frame, aspect='auto', extent=(0, 96, 32, 0))
-        ax.set_title('reference' if k == len(frames) // 2 else f'frame {k + 1}', fontsize=7, pad=2)
-    for line, (label, values) in zip(axes[1:], rows):
-        for ax, value in zip(line, values): image = ax.imshow(value, aspect='auto', extent=(0, 96, 32, 0), vmin=0, vmax=max(1e-6, values.max()))
-        bar = fig.colorbar(image, ax=line, pad=.01, aspect=6, fraction=.03, ticks=plt.MaxNLocator(2))
+        ax.set_title('reference' if k == T // 2 else f'frame {k + 1}', fontsize=6.5, pad=2)
+    for i, (label, values) in enumerate(rows, 1):
+        for ax, value in zip(axes[i], values): image = ax.imshow(value, aspect='auto', extent=(0, 96, 32, 0), vmin=0, vmax=max(1e-6, values.max()))
+        bar = fig.colorbar(image, cax=inches(fig, width - right + .04, title + (tall + gap) * i, .06, tall), ticks=[0, values.max()], format=lambda v, _: f'{v:.2g}')
         bar.ax.tick_params(labelsize=6, length=1.5, pad=1)
         bar.outline.set_linewidth(.4)
-        line[0].set_ylabel(label, fontsize=7, labelpad=2)
+        for text, side in zip(bar.ax.get_yticklabels(), ('bottom', 'top')): text.set_va(side)
+        axes[i, 0].set_ylabel(label, fontsize=6.5, labelpad=2)
     for ax in axes.flat:
-        ax.set(xticks=[], yticks=[], box_aspect=1 / 3)
-        for side in ax.spines.values(): side.set_visible(False)
+        ax.set(xticks=[], yticks=[], xlim=(0, 96), ylim=(32, 0))
+        ax.spines[:].set_visible(False)
+    return fig, axes
 
 # %% ../nbs/15_figures.ipynb #161df3bb
 @styled
 def alignment_figure(
     pictures:Pictures, # of the track
     maps:dict, # from `load_maps`
-    arrows:int=6, # one offset arrow every so many columns of the feature grid
+    step:int=4, # an arrow every so many cells of the feature grid, where the offset is at least half a cell
 ) -> plt.Figure:
     "Where the flow fails, what the network sees of it, where it looks instead"
     offsets = maps['offsets']
     size = np.hypot(offsets[..., 0], offsets[..., 1])
-    fig, axes = new_figure(text_width, 2.15, 4, len(pictures.frames))
-    map_rows(fig, axes, pictures.frames, [('flow error\n(px)', maps['flow_error']), ('residual\n(0 – 1)', maps['error']), ('offset\n(grid px)', size)])
+    fig, axes = maps_figure(pictures.frames, [('flow error\n(px)', maps['flow_error']), ('residual\n(0–1)', maps['error']), ('offset\n(cells)', size)])
     h, w = size.shape[1:]
-    ys, xs = np.mgrid[arrows // 4:h:max(1, arrows // 2), arrows // 2:w:arrows]
-    for ax, o in zip(axes[3], offsets):
+    for ax, o, s in zip(axes[3], offsets, size):
+        ys, xs = (step // 2 + step * v for v in np.nonzero(s[step // 2::step, step // 2::step] >= .5))
         moved = o[ys, xs] * np.array([96 / w, 32 / h])
-        ax.quiver((xs + .5) * 96 / w, (ys + .5) * 32 / h, moved[..., 0], moved[..., 1], angles='xy', scale_units='xy', scale=1, color='white', width=.008)
-        ax.set(xlim=(0, 96), ylim=(32, 0))
+        ax.quiver((xs + .5) * 96 / w, (ys + .5) * 32 / h, *moved.T, angles='xy', scale_units='xy', scale=1, color='white', ec='black', lw=.3, width=.013, headwidth=4, headlength=4, headaxislength=4)
     return fig
 
 @styled
@@ -732,8 +768,6 @@ def fusion_figure(
     maps:dict, # from `load_maps`
 ) -> plt.Figure:
     "How much each frame counts in the fusion, place by place, and on average"
-    weights = maps['weights']
-    fig, axes = new_figure(column_width, .85, 2, len(weights))
-    map_rows(fig, axes, pictures.frames, [('weight', weights)])
-    for ax, share in zip(axes[1], weights.mean((1, 2))): ax.set_xlabel(f'mean {share:.2f}', fontsize=6.5, labelpad=2)
+    fig, axes = maps_figure(pictures.frames, [('weight', maps['weights'])], column_width, below=.16)
+    for ax, share in zip(axes[1], maps['weights'].mean((1, 2))): ax.set_xlabel(f'mean {share:.2f}', fontsize=6.5, labelpad=2)
     return fig
