@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from . import recognizer as P
 from .core import KSRError, canvas, hr_canvas, ready_torchvision, reference_index, resize
-from .flow import conv, for_supports, forward_backward_error, from_unknowns, corners_homography, fit_homography, homography_equations, homography_flow, project, rejoin, resize_flow, supports, track_flow, unit_grid
+from .flow import conv, corners_homography, fit_homography, for_supports, forward_backward_error, from_unknowns, homography_equations, homography_flow
+from .flow import project, rejoin, resize_flow, supports, track_flow, unit_grid
 from .metrics import sharpness
 from .plates import alphabet, decode, slots
 from .restorer import each_frame, match_exposure, upsample, warp_track
@@ -36,7 +37,7 @@ class FilterSettings:
     theta_spatial:float = 20. # px of the paper: excess distance from the plane's flow at which flow is replaced (its own value)
     paper_width:float = 88. # px: width of a plate in the paper's sequences, on which those two were chosen
     plate_width:float = 80. # px of the canvas: width of a plate here, 5/6 of the canvas
-    scale:int = 4 # frames are enlarged so many times before flow is judged and frames are warped; twice the picture's resolution
+    scale:int = 2 # frames are enlarged so many times before flow is judged and frames are warped; the picture's own resolution
     estimator_scale:int = 1 # the estimator sees frames enlarged so many times: 1 for nets trained on the canvas, `scale` for others
     neighbours:int = 4 # k: at most so many neighbours are averaged, the nearest that are valid (its own value)
     trim:int = 1 # values dropped at each end of the trimmed mean, as far as one or two stay: 1 outlives one bad frame of five
@@ -44,7 +45,8 @@ class FilterSettings:
     inlier:float = 2. # px of the paper: flow that near to a homography votes for it; a fifth of theta_temp
 
     def __post_init__(self):
-        if min(self.scale, self.estimator_scale, self.hypotheses) < 1 or min(self.neighbours, self.trim) < 0: raise KSRError(f'{self}: expected scales and hypotheses ≥ 1, neighbours and trim ≥ 0')
+        if min(self.scale, self.estimator_scale, self.hypotheses) < 1 or min(self.neighbours, self.trim) < 0:
+            raise KSRError(f'{self}: expected scales and hypotheses ≥ 1, neighbours and trim ≥ 0')
 
     def pixels(self, length:float) -> float:
         "A length of the paper in pixels of the enlarged canvas"
@@ -75,9 +77,10 @@ def temporal_filter(
     forward:Tensor, # (N, 2, H, W) flow reference → neighbour, pixels
     backward:Tensor, # (N, 2, H, W) flow neighbour → reference
     threshold:float, # θ_temp in pixels of this grid
-) -> Tensor: # (N,) bool: which neighbours are kept
+) -> tuple: # kept (N,) bool, excess (N,) pixels
     "Keep the neighbours whose round trip is nowhere much worse than in the median; flow that is not finite is not kept"
-    return excess(forward_backward_error(forward, backward)) <= threshold
+    worst = excess(forward_backward_error(forward, backward))
+    return worst <= threshold, worst
 
 # %% ../nbs/14_baselines.ipynb #8265a514
 def one_per_quadrant(
@@ -115,12 +118,12 @@ def ransac_homography(
     with torch.autocast(flow.device.type, enabled=False):
         unit = 2 / flow.new_tensor([flow.shape[-1], flow.shape[-2]], dtype=torch.float)[:, None, None]
         votes = F.adaptive_avg_pool2d(flow.float(), cells) * unit
-        points = unit_grid(*cells, flow.device).flatten(1).mT
+        grid = unit_grid(*cells, flow.device)
         chosen = one_per_quadrant(*cells, hypotheses, generator).to(flow.device)
-        found = candidate_homographies(rearrange(votes, 'n xy h w -> n (h w) xy'), points, chosen)
-        moved = project(found.flatten(0, 1), unit_grid(*cells, flow.device).expand(found[:, :, 0, 0].numel(), -1, -1, -1)).unflatten(0, found.shape[:2])
-        off = moved - unit_grid(*cells, flow.device) - votes[:, None]
-        agree = (off / unit).norm(dim=2) < inlier
+        found = candidate_homographies(rearrange(votes, 'n xy h w -> n (h w) xy'), grid.flatten(1).mT, chosen)
+        moved = project(found.flatten(0, 1), grid.expand(found.shape[:2].numel(), -1, -1, -1)).unflatten(0, found.shape[:2])
+        off = moved - grid - votes[:, None]
+        agree = (off / unit).square().sum(2) < inlier ** 2
         best = agree.sum((2, 3)).argmax(1)
         return fit_homography(votes, agree[torch.arange(len(best)), best][:, None].float(), ridge=1e-6)
 
@@ -145,7 +148,7 @@ def spatial_refine(
     threshold:float, # θ_spatial in pixels of this grid
 ) -> tuple: # refined flow (N, 2, H, W), share of it that was replaced (N,)
     "Flow that no moving plane explains becomes the plane's"
-    distance = (flow - plane).norm(dim=1, keepdim=True)
+    distance = (flow - plane).square().sum(1, keepdim=True).sqrt() # `norm` is slow on a CPU
     wrong = distance > distance.flatten(1).median(1).values[:, None, None, None] + threshold
     return torch.where(wrong, plane, flow), wrong.float().mean((1, 2, 3))
 
@@ -206,20 +209,21 @@ def mf_lpr2(
     "Flow both ways, temporal filter, spatial refinement, trimmed mean of the nearest valid frames"
     s, (B, T) = settings, frames.shape[:2]
     r = reference_index(T) if reference is None else reference
+    if frames.ndim != 5 or not 0 <= r < T:
+        raise KSRError(f'MF-LPR²: frames of shape {tuple(frames.shape)}, reference frame {r}: expected (B, T, 3, H, W) and 0 … T − 1')
     frames = match_exposure(frames.float(), r)
     large = each_frame(lambda x: upsample(x, s.scale), frames)
     seen = each_frame(lambda x: upsample(x, s.estimator_scale), frames) if s.estimator_scale > 1 else frames
     forward, backward = both_directions(estimator, seen, r, large.shape[-2:])
     pairs = None if corners is None else corner_pairs(corners, r, frames.shape[-2:])
-    worst = excess(forward_backward_error(forward, backward))
-    keep = temporal_filter(forward, backward, s.pixels(s.theta_temp))
+    keep, worst = temporal_filter(forward, backward, s.pixels(s.theta_temp))
     flow, share = spatial_refine(forward, plane_flow(forward, s, generator, pairs), s.pixels(s.theta_spatial))
     track = lambda x, at_reference: rejoin(x, x.new_full((B, *x.shape[1:]), at_reference), r)
     kept, replaced, flow, worst = track(keep, True), track(share, 0.), track(flow, 0.), track(worst, 0.)
     aligned = resize(warp_track(large, flow), hr_canvas)
     return Refined(trimmed_mean(aligned, nearest_valid(kept, r, s.neighbours), s.trim), kept, replaced, flow, worst)
 
-# %% ../nbs/14_baselines.ipynb #f957f2de
+# %% ../nbs/14_baselines.ipynb #b8fb44d5
 def frame_pictures(
     frames:Tensor, # (B, T, 3, 32, 96)
 ) -> Tensor: # (B, T, 3, 64, 192)
@@ -232,7 +236,8 @@ def sharpest(
     "The frame with the strongest horizontal gradients at the middle frame's exposure"
     return sharpness(match_exposure(frames, reference_index(frames.shape[1]))).argmax(1)
 
-def matched(frames:Tensor) -> Tensor: # (B, T, 3, 32, 96), all with the middle frame's exposure
+def matched(frames:Tensor) -> Tensor: # (B, T, 3, 32, 96) → the same shape
+    "All frames with the middle one's exposure"
     return match_exposure(frames.float(), reference_index(frames.shape[1]))
 
 def aligned_mean(
@@ -243,7 +248,7 @@ def aligned_mean(
     frames = matched(frames)
     return upsample(warp_track(frames, track_flow(estimator, frames)).mean(1)).clamp(0, 1)
 
-# %% ../nbs/14_baselines.ipynb #59af2a37
+# %% ../nbs/14_baselines.ipynb #d00fae10
 baselines = dict( # name → (frames (B, T, 3, 32, 96), estimator, generator) → pictures (B, 3, 64, 192)
     single=lambda frames, estimator, generator: frame_pictures(frames[:, reference_index(frames.shape[1])]),
     best=lambda frames, estimator, generator: frame_pictures(frames[torch.arange(len(frames)), sharpest(frames)]),
@@ -251,7 +256,7 @@ baselines = dict( # name → (frames (B, T, 3, 32, 96), estimator, generator) �
     aligned=lambda frames, estimator, generator: aligned_mean(frames, estimator),
     baseline=lambda frames, estimator, generator: mf_lpr2(frames, estimator, FilterSettings(), generator).image)
 
-# %% ../nbs/14_baselines.ipynb #9f572f3d
+# %% ../nbs/14_baselines.ipynb #488a8aa4
 def any_frame(
     frames:Tensor, # (B, T, 3, 32, 96)
     generator:torch.Generator, # draws the frames
@@ -261,9 +266,11 @@ def any_frame(
 
 pictures_to_learn = baselines | dict(vote=lambda frames, estimator, generator: any_frame(frames, generator))
 
-# %% ../nbs/14_baselines.ipynb #d00fae10
+# %% ../nbs/14_baselines.ipynb #d8b69e4f
 class Baseline(nn.Module):
     "A picture of the track and a reader for it"
+    trains = ('recognizer',) # what a `Stage` lets learn
+
     def __init__(self,
         recognizer:P.Recognizer, # copied, so that its fine-tuning leaves the others' reader alone
         estimator, # flow on the canvas, a module; copied and frozen
@@ -271,7 +278,8 @@ class Baseline(nn.Module):
     ):
         super().__init__()
         if name not in pictures_to_learn: raise KSRError(f'baseline {name!r}: expected one of {list(pictures_to_learn)}')
-        self.name, self.recognizer, self.estimator = name, copy.deepcopy(recognizer), copy.deepcopy(estimator).requires_grad_(False).eval()
+        self.name, self.recognizer = name, copy.deepcopy(recognizer)
+        self.estimator = copy.deepcopy(estimator).requires_grad_(False).eval()
 
     def train(self, mode:bool=True):
         "The flow stays as it is"
@@ -294,7 +302,7 @@ class Baseline(nn.Module):
         loss = P.permuted_loss(logits, batch.text).mean()
         return loss, dict(read=loss.detach())
 
-# %% ../nbs/14_baselines.ipynb #4b1f4c55
+# %% ../nbs/14_baselines.ipynb #8452e930
 from fastcore.basics import patch
 
 @patch
@@ -304,18 +312,20 @@ def answer(self:Baseline,
     seed:int=0, # of RANSAC's draws: the same frames give the same answer
 ) -> tuple: # log-probabilities (B, 7, 36), pictures (B, 3, 64, 192); of `vote`, the middle frame's
     "Read the tracks"
-    if self.name == 'vote': return P.character_vote(P.frame_reads(self.recognizer, frames)), baselines['single'](frames, None, None)
+    if self.name == 'vote':
+        return P.character_vote(P.frame_reads(self.recognizer, frames)), baselines['single'](frames, None, None)
     picture = self.picture(frames, torch.Generator().manual_seed(seed))
     return P.masked_log_probs(self.recognizer(picture)), picture
 
-# %% ../nbs/14_baselines.ipynb #a35f2150
+# %% ../nbs/14_baselines.ipynb #5ae5ef29
 class SpatialTransformer(nn.Module):
     "Affine resampling that the frame itself decides on; the identity before training"
     def __init__(self,
         dim:int=32, # channels of the first convolution
     ):
         super().__init__()
-        self.look = nn.Sequential(conv(3, dim, 2), conv(dim, 2 * dim, 2), conv(2 * dim, 4 * dim, 2), nn.AdaptiveAvgPool2d((2, 8)), nn.Flatten(), nn.Linear(64 * dim, 64), nn.GELU())
+        see = conv(3, dim, 2), conv(dim, 2 * dim, 2), conv(2 * dim, 4 * dim, 2), nn.AdaptiveAvgPool2d((2, 8))
+        self.look = nn.Sequential(*see, nn.Flatten(), nn.Linear(64 * dim, 64), nn.GELU())
         self.move = nn.Linear(64, 6)
         for p in self.move.parameters(): nn.init.zeros_(p)
 
@@ -325,7 +335,7 @@ class SpatialTransformer(nn.Module):
             grid = F.affine_grid(change + torch.eye(2, 3, device=x.device), x.shape, align_corners=False)
             return F.grid_sample(x.float(), grid, padding_mode='border', align_corners=False)
 
-# %% ../nbs/14_baselines.ipynb #006c5ffe
+# %% ../nbs/14_baselines.ipynb #3e2e9689
 def columns_trunk(
     blocks:tuple=(3, 4, 6, 3), # residual blocks of each stage; this is ResNet-34
 ) -> nn.Sequential: # (N, 3, H, W) → (N, 64 · 2^(stages − 1), h, W/8)
@@ -334,7 +344,7 @@ def columns_trunk(
     for stage in (net.layer3, net.layer4): stage[0].conv1.stride = stage[0].downsample[0].stride = (2, 1)
     return nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, *[net.layer1, net.layer2, net.layer3, net.layer4][:len(blocks)])
 
-# %% ../nbs/14_baselines.ipynb #fd8d5486
+# %% ../nbs/14_baselines.ipynb #d74a790c
 class FrameAttention(nn.Module):
     "Weights by quality, over the frames of a track"
     def __init__(self,
@@ -349,7 +359,7 @@ class FrameAttention(nn.Module):
         weights = self.score(x)[..., 0].float().softmax(1)
         return (x * weights[..., None].to(x.dtype)).sum(1), weights
 
-# %% ../nbs/14_baselines.ipynb #1c78e2d7
+# %% ../nbs/14_baselines.ipynb #a3523a5f
 restran_sizes = dict( # blocks of the trunk's stages, blocks and heads of the Transformer
     smoke=dict(blocks=(1, 1), depth=1, num_heads=4),
     full=dict(blocks=(3, 4, 6, 3), depth=3, num_heads=8))
@@ -380,7 +390,7 @@ class ResTran(nn.Module):
         position = P.position_code(P.grid_positions(1, x.shape[1]), self.dim).to(x)
         return self.head(self.encoder(x + position)).float().log_softmax(-1)
 
-# %% ../nbs/14_baselines.ipynb #29d7af91
+# %% ../nbs/14_baselines.ipynb #703188e9
 def text_log_probability(
     log_p:Tensor, # (B, W, 37) log-probabilities of the columns, the blank last
     texts:list, # B strings of any length ≤ W
@@ -400,9 +410,11 @@ def best_path(
     rows = [torch.unique_consecutive(row).tolist() for row in log_p.argmax(-1).cpu()]
     return [''.join(symbols[i] for i in row).replace('-', '') for row in rows]
 
-# %% ../nbs/14_baselines.ipynb #84d2d14e
+# %% ../nbs/14_baselines.ipynb #6b708db8
 class Community(nn.Module):
-    "The community's baseline as the `Learner` trains it: the submodule `net` learns"
+    "The community's baseline as the `Learner` trains it"
+    trains = ('net',) # what a `Stage` lets learn
+
     def __init__(self,
         size:str='full', # a key of `restran_sizes`
     ):

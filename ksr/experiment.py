@@ -7,7 +7,7 @@ __all__ = ['roads', 'losses', 'tasks', 'restorer_body', 'stage_rows', 'protocols
            'with_truth', 'teach', 'recognition', 'alignment', 'restoration', 'end_to_end', 'protocol_stages', 'Config',
            'checked_config', 'save_weights', 'weights_file', 'load_net', 'load_reader', 'autocast', 'measure',
            'calibrate', 'summarize', 'validation_mix', 'read_rate', 'Answer', 'answer', 'known_facts', 'score', 'judge',
-           'Result', 'open_run', 'run']
+           'PairTracks', 'Result', 'open_run', 'run']
 
 # %% ../nbs/12_experiment.ipynb #797cfa55
 import json, math, platform, sys
@@ -21,13 +21,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from . import restorer as R, recognizer as P
-from .core import KSRError, atomic_write, best_device, best_dtype, hr_canvas, reference_index, resize, root, seed_everything
-from .flow import end_point_error, flow_loss, photometric_loss, track_flow
+from .core import KSRError, atomic_write, best_device, best_dtype, hr_canvas, mix, ready_torchvision, reference_index, resize, root, seed_everything
+from .flow import end_point_error, flow_loss, flow_pairs, photometric_loss, track_flow
 from .learner import Learner, LearnerConfig, Stage
 from .losses import Objective, perceptual_distance
 from .metrics import edit_distance, psnr, ssim, wilson_interval
-from .plates import decode, layout_names, valid
-from .tracks import FolderTracks, MixedTracks, SyntheticTracks, Track, split_by_plate
+from .plates import decode, layout_names, slots, valid
+from .tracks import Batch, FolderTracks, MixedTracks, SyntheticTracks, Track, split_by_plate
 
 # %% ../nbs/12_experiment.ipynb #a815e859
 roads = {name: ('image',) for name in R.variants} | dict(plus=('image', 'features', 'frames')) # which reads each variant multiplies
@@ -191,6 +191,7 @@ restorer_body = tuple(f'restorer.{part}' for part in ('phi', 'merge', 'stft', 'f
 stage_rows = dict( # name → what trains, and what differs from a Stage's defaults; stage 2 leaves flow, HAM and reader alone
     recognition=dict(trains=('recognizer',), frames=2, severity_start=(0., .15)),
     reading=dict(task='recognition', trains=('recognizer',), frames=2, weights=dict(sharp=.15)),
+    flow=dict(task='alignment', trains=('restorer.flow',), frames=2, source='flow'),
     alignment=dict(trains=('restorer.flow',)),
     restoration=dict(trains=restorer_body),
     end_to_end=dict(trains=('restorer', 'recognizer')),
@@ -198,9 +199,9 @@ stage_rows = dict( # name → what trains, and what differs from a Stage's defau
 
 # %% ../nbs/12_experiment.ipynb #76ecf424
 protocols = dict( # name → per stage: steps, peak learning rate, cycles; and the end of every cycle
-    smoke=dict(steps=(2, 2, 2, 2, 2, 2), lr=(1e-3, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3), cycles=(1, 1, 1, 1, 1, 1), lr_min=1e-5),
-    small=dict(steps=(3800, 3200, 300, 500, 1000, 250), lr=(1e-3, 8e-4, 4e-3, 1.5e-3, 5e-4, 1e-3), cycles=(1, 1, 1, 1, 1, 1), lr_min=2e-5),
-    paper=dict(steps=(30000, 0, 6000, 15000, 30000, 3000), lr=(1e-3, 8e-4, 2e-4, 2e-4, 2e-4, 2e-4), cycles=(1, 1, 1, 1, 4, 1), lr_min=1e-7))
+    smoke=dict(steps=(2,) * 7, lr=(1e-3,) * 7, cycles=(1,) * 7, lr_min=1e-5),
+    small=dict(steps=(3800, 3200, 300, 300, 500, 1000, 250), lr=(1e-3, 8e-4, 4e-3, 4e-3, 1.5e-3, 5e-4, 1e-3), cycles=(1,) * 7, lr_min=2e-5),
+    paper=dict(steps=(30000, 0, 6000, 6000, 15000, 30000, 3000), lr=(1e-3, 8e-4, 2e-4, 2e-4, 2e-4, 2e-4, 2e-4), cycles=(1, 1, 1, 1, 1, 4, 1), lr_min=1e-7))
 
 # %% ../nbs/12_experiment.ipynb #2ec84a01
 def protocol_stages(
@@ -209,11 +210,12 @@ def protocol_stages(
     only:tuple=(), # names of the stages to run; empty: all
     lr_scale:float=1., # multiplies every peak learning rate, > 0
     teacher:bool=False, # the reader's own stages learn from the averaged weights too
+    sources:tuple=(), # names of further data sources at hand; stages that need another one are left out
 ) -> list: # of Stage
     "The rows of one protocol"
     p, taught = protocols[name], ('recognition', 'reading') if teacher else ()
     return [Stage(stage, **(dict(task=stage) | row), steps=round(n * scale), lr=lr * lr_scale, lr_min=min(p['lr_min'], lr * lr_scale), cycles=c, warmup=min(150, round(n * scale) // 10), teacher=stage in taught)
-            for (stage, row), n, lr, c in zip(stage_rows.items(), p['steps'], p['lr'], p['cycles']) if not only or stage in only]
+            for (stage, row), n, lr, c in zip(stage_rows.items(), p['steps'], p['lr'], p['cycles']) if (not only or stage in only) and row.get('source', '') in ('', *sources)]
 
 # %% ../nbs/12_experiment.ipynb #d379d83f
 @dataclass(frozen=True)
@@ -233,6 +235,7 @@ class Config:
     init:str = '' # weights to start from: a name under ksr/weights or a file; empty: from nothing
     reader:str = '' # weights whose reader alone is taken over; empty: that of `init`
     data:str = '' # folder of real labelled tracks that half of the training tracks are taken from; empty: none
+    flow_data:str = '' # folder that holds FlyingChairs or Sintel as torchvision lays them out, for the stage `flow`; empty: none, and no such stage
     typical:str = '' # comma-separated parts of the generator whose variation is left out: plates, scene, camera
     compile:bool = False # compile the reader's encoder (needs a C++ compiler on a CPU)
     validation_tracks:int = 16 # drawn tracks of the validation split measured at the end, and as many others for the calibration
@@ -244,6 +247,7 @@ class Config:
         SyntheticTracks(typical=self.typical_parts)
         unknown = [s for s in self.stage_names if s not in stage_rows]
         if unknown: raise KSRError(f'stages={self.stages!r}: {unknown} unknown, expected some of {list(stage_rows)}')
+        if 'flow' in self.stage_names and not self.flow_data: raise KSRError(f'stages={self.stages!r}: the stage flow needs flow_data, a folder with FlyingChairs or Sintel')
         for name in ('batch_size', 'accumulate', 'validation_tracks', 'scale', 'lr_scale'):
             if getattr(self, name) <= 0: raise KSRError(f'{name}={getattr(self, name)}: expected > 0')
         if self.data and self.batch_size < 2: raise KSRError(f'batch_size={self.batch_size}: with data it must be at least 2')
@@ -473,7 +477,29 @@ def judge(
         found[name] = dict(tracks=n) | {k: ''.join(v) if k in ('scenario', 'layout') else v for k, v in columns.items()}
     return found
 
-# %% ../nbs/12_experiment.ipynb #e012d727
+# %% ../nbs/12_experiment.ipynb #13d48a63
+class PairTracks:
+    "Image pairs with known flow as tracks of two frames, shuffled anew in every round"
+    def __init__(self,
+        folder, # holds `FlyingChairs/` or `Sintel/`
+        seed:int=0, # of the order
+    ):
+        ready_torchvision()
+        from torchvision.datasets import FlyingChairs, Sintel
+        sets = dict(FlyingChairs=lambda: FlyingChairs(folder, 'train'), Sintel=lambda: Sintel(folder, 'train', 'both'))
+        found = [name for name in sets if (Path(folder)/name).is_dir()]
+        if not found: raise KSRError(f'{folder}: neither FlyingChairs nor Sintel in it; expected the folder above one of them')
+        self.pairs, self.seed = sets[found[0]](), seed
+
+    def __call__(self, indices, severity=None, frames:int=2) -> Batch: # severity means nothing here
+        "The tracks of these numbers"
+        n = len(self.pairs)
+        rounds = {i // n: torch.randperm(n, generator=torch.Generator().manual_seed(mix(self.seed, i // n))) for i in indices}
+        reference, frame, flow = flow_pairs(self.pairs, [rounds[i // n][i % n] for i in indices])
+        unknown = torch.full((len(reference), slots), -1)
+        return Batch(torch.stack([frame, reference], 1), unknown, unknown[:, 0], flow=torch.stack([flow, torch.zeros_like(flow)], 1))
+
+# %% ../nbs/12_experiment.ipynb #fdda3488
 @dataclass(frozen=True)
 class Result:
     "What a run leaves"
@@ -482,7 +508,7 @@ class Result:
     metrics:dict # on the validation split
     run_dir:Path # its folder
 
-# %% ../nbs/12_experiment.ipynb #13d48a63
+# %% ../nbs/12_experiment.ipynb #8270a002
 def open_run(
     config:Config, # the settings
     run_dir, # its folder
@@ -494,7 +520,7 @@ def open_run(
     with atomic_write(path) as tmp: tmp.write_text(json.dumps(asdict(config), indent=1))
     return path.parent
 
-# %% ../nbs/12_experiment.ipynb #f497757b
+# %% ../nbs/12_experiment.ipynb #9477df75
 def run(
     config:Config, # the settings
     run_dir, # where everything goes
@@ -507,7 +533,8 @@ def run(
     if (net.variant, net.size) != (config.variant, config.size): raise KSRError(f'init={config.init!r} is {net.variant}/{net.size}, the settings say {config.variant}/{config.size}')
     if config.reader: load_reader(net, config.reader)
     if config.compile: net.recognizer.encoder.compile()
-    stages = protocol_stages(config.protocol, config.scale, config.stage_names, config.lr_scale, config.teacher)
+    further = dict(flow=PairTracks(root/config.flow_data, config.seed)) if config.flow_data else {}
+    stages = protocol_stages(config.protocol, config.scale, config.stage_names, config.lr_scale, config.teacher, tuple(further))
     cfg = LearnerConfig(seed=config.seed, batch_size=config.batch_size, accumulate=config.accumulate, ema=config.ema, bf16=best_dtype(device) == torch.bfloat16)
     data, held = SyntheticTracks(config.seed, split='train', device=device, typical=config.typical_parts), []
     if config.data:
@@ -517,7 +544,7 @@ def run(
         data = MixedTracks(data, FolderTracks(train))
     validation = SyntheticTracks(config.seed + 1, split='valid', device=device)
     look = lambda averaged: summarize(measure(averaged.eval(), validation, config.validation_tracks))
-    learner = Learner(net, data, stages, folder, cfg, evaluate=look, device=device)
+    learner = Learner(net, data, stages, folder, cfg, further, look, device)
     averaged = learner.fit().eval()
     calibrate(averaged, SyntheticTracks(config.seed + 2, split='valid', device=device), config.validation_tracks)
     metrics = look(averaged) | dict(stages=learner.figures)

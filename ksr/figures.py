@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sky', 'green', 'yellow', 'blue', 'vermillion',
            'purple', 'grey', 'pale', 'looks', 'set_labels', 'digits', 'escapes', 'column_width', 'text_width', 'style',
-           'measures', 'places', 'picture_names', 'map_shapes', 'refuse_unless', 'check_set', 'load_record',
+           'measures', 'angles', 'places', 'picture_names', 'map_shapes', 'refuse_unless', 'check_set', 'load_record',
            'load_records', 'mean_interval', 'set_figures', 'Pooled', 'same_tracks', 'pool_seeds', 'rate_interval',
            'absent', 'present', 'over_seeds', 'reading_columns', 'picture_columns', 'main_table', 'seeds_table', 'Look',
            'look', 'order', 'cell', 'cells', 'escaped', 'heading_lines', 'latex_table', 'compare', 'neighbour_tests',
            'new_figure', 'styled', 'save_figure', 'rate_bars', 'spoiled_sets', 'spoiled_curves', 'risk_coverage_curves',
-           'texts_of', 'confusion_figure', 'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve',
-           'load_history', 'training_curves', 'Pictures', 'read_image', 'missing_files', 'load_pictures', 'show_read',
-           'inches', 'qualitative_strip', 'load_maps', 'maps_figure', 'alignment_figure', 'fusion_figure']
+           'texts_of', 'confusion_figure', 'covers', 'free_place', 'beside', 'place_labels', 'log_ticks',
+           'cost_accuracy', 'scaling_curve', 'load_history', 'training_curves', 'Pictures', 'read_image',
+           'missing_files', 'load_pictures', 'show_read', 'inches', 'qualitative_strip', 'load_maps', 'maps_figure',
+           'alignment_figure', 'fusion_figure']
 
 # %% ../nbs/15_figures.ipynb #3617bacc
 import csv, json, math
@@ -337,7 +338,7 @@ def neighbour_tests(
 
 # %% ../nbs/15_figures.ipynb #21fcba55
 column_width, text_width = 3.35, 6.9 # inches
-style = {'font.family': 'DejaVu Sans', 'font.size': 8, 'axes.titlesize': 8, 'axes.labelsize': 8, 'xtick.labelsize': 7, 'ytick.labelsize': 7, 'legend.fontsize': 7, 'figure.dpi': 100, 'savefig.dpi': 300,
+style = {'font.family': 'DejaVu Sans', 'font.size': 8, 'axes.titlesize': 8, 'axes.labelsize': 8, 'xtick.labelsize': 7, 'ytick.labelsize': 7, 'legend.fontsize': 7, 'figure.dpi': 66, 'savefig.dpi': 300,
     'axes.linewidth': .6, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.linewidth': .4, 'grid.color': '#DDDDDD', 'axes.axisbelow': True, 'xtick.major.width': .6, 'ytick.major.width': .6,
     'xtick.minor.width': .4, 'ytick.minor.width': .4, 'xtick.major.size': 2.5, 'ytick.major.size': 2.5, 'xtick.minor.size': 1.5, 'lines.linewidth': 1.1, 'lines.markersize': 4, 'legend.frameon': False, 'legend.handlelength': 2.2,
     'pdf.fonttype': 42, 'svg.hashsalt': 'ksr', 'image.cmap': 'cividis', 'image.interpolation': 'nearest', 'figure.facecolor': 'white'}
@@ -490,31 +491,61 @@ def confusion_figure(
     return fig
 
 # %% ../nbs/15_figures.ipynb #175c2d41
-places = [(x, y) for distance in (5, 11, 18, 26, 36, 48) for x, y in ((distance, 0), (-distance, 0), (0, distance), (0, -distance), (distance, distance), (-distance, distance), (distance, -distance), (-distance, -distance))]
+angles = (0, 180, -45, 45, 225, 135, -90, 90, -22, 22, 202, 158, -68, 68, 248, 112)
+places = [(d * math.cos(math.radians(a)), d * math.sin(math.radians(a))) for d in (6, 12, 18, 26, 36, 48, 60) for a in angles] # points
+
+def covers(
+    boxes, # (x0, y0, x1, y1) in pixels
+    start, # (2,) one end of a line
+    end, # (2,) the other
+) -> bool: # does one of the boxes touch it?
+    "Is something in the way of a straight line?"
+    along = np.asarray(start) + np.linspace(0, 1, 40)[:, None] * (np.asarray(end) - start)
+    return any(((along >= box[:2]) & (along <= box[2:])).all(1).any() for box in boxes)
+
+def free_place(
+    ax, # axes with a layout that no longer changes
+    point, # (x, y) in data coordinates
+    text:str, # to be written near it
+    full, # (x0, y0, x1, y1) in pixels where it must not be written
+) -> tuple: # (dx, dy) points from the point, the box of the text in pixels
+    "The nearest place for a label, if possible one to which a line leads that crosses nothing"
+    start, crossed = ax.transData.transform(point), None
+    others = [box for box in full if not covers([box], start, start)]
+    for dx, dy in places:
+        note = ax.annotate(text, point, (dx, dy), textcoords='offset points', fontsize=7, **beside(dx, dy))
+        box = note.get_window_extent().padded(ax.figure.dpi / 72)
+        note.remove()
+        inside = ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 and ax.bbox.y0 <= box.y0 and box.y1 <= ax.bbox.y1
+        if not inside or any(box.overlaps(Bbox.from_extents(other)) for other in full): continue
+        if not covers(others, start, start + np.array([dx, dy]) * ax.figure.dpi / 72): return (dx, dy), box
+        crossed = crossed or ((dx, dy), box)
+    if crossed: return crossed
+    raise KSRError(f'no room for the label {text!r}: expected fewer systems, or points further apart')
+
+def beside(dx, dy): # alignment of a text so many points away, so that it ends where it is nearest
+    return dict(ha='center' if abs(dx) < 1 else 'left' if dx > 0 else 'right', va='center' if abs(dy) < 1 else 'bottom' if dy > 0 else 'top')
 
 def place_labels(
     ax, # axes with everything else already drawn
     points, # (x, y) in data coordinates
     texts, # one for every point
-    taken=(), # further (x0, y0, x1, y1) in data coordinates that must stay free
+    bars, # (x0, y0, x1, y1) in data coordinates: the interval of each point, which must stay free too
 ):
     "Write each text beside its point where nothing else is, with a line to the point where it had to go far"
-    fig = ax.figure
-    fig.draw_without_rendering()
-    fig.set_layout_engine('none')
-    pixels, dot = ax.transData.transform, 3.5 * fig.dpi / 72
-    full = [Bbox([pixels((x, y)) - dot, pixels((x, y)) + dot]) for x, y in points] + [Bbox([pixels(b[:2]) - 1, pixels(b[2:]) + 1]) for b in taken]
-    for (x, y), text in zip(points, texts):
-        for dx, dy in places:
-            side = dict(ha='left' if dx > 0 else 'right' if dx < 0 else 'center', va='center' if dy == 0 else 'bottom' if dy > 0 else 'top')
-            note = ax.annotate(text, (x, y), (dx, dy), textcoords='offset points', fontsize=7, **side)
-            box = note.get_window_extent()
-            inside = ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 and ax.bbox.y0 <= box.y0 and box.y1 <= ax.bbox.y1
-            if inside and not any(box.overlaps(other) for other in full): break
-            note.remove()
-        else: raise KSRError(f'no room for the label {text!r}: expected fewer systems, or points further apart')
-        full.append(box)
-        if max(abs(dx), abs(dy)) > 6: ax.annotate('', (x, y), (dx, dy), textcoords='offset points', arrowprops=dict(arrowstyle='-', lw=.4, color=grey, shrinkA=0, shrinkB=2))
+    shown, ax.figure.dpi = ax.figure.dpi, style['savefig.dpi'] # letters are measured as they will be printed
+    ax.figure.draw_without_rendering()
+    ax.figure.set_layout_engine('none')
+    pixels, scale = ax.transData.transform, ax.figure.dpi / 72
+    full = [(*(pixels(p) - 3.5 * scale), *(pixels(p) + 3.5 * scale)) for p in points] + [(*(pixels(b[:2]) - scale), *(pixels(b[2:]) + scale)) for b in bars]
+    for point, text in zip(points, texts):
+        offset, box = free_place(ax, point, text, full)
+        ax.annotate(text, point, offset, textcoords='offset points', fontsize=7, **beside(*offset))
+        full.append(box.extents)
+        if math.hypot(*offset) < 7: continue
+        ax.annotate('', point, offset, textcoords='offset points', arrowprops=dict(arrowstyle='-', lw=.4, color=grey, shrinkA=0, shrinkB=2))
+        full += [(*(p - scale), *(p + scale)) for p in np.linspace(pixels(point), pixels(point) + np.array(offset) * scale, 8)]
+    ax.figure.dpi = shown
 
 # %% ../nbs/15_figures.ipynb #c528e615
 def log_ticks(
@@ -537,7 +568,7 @@ def cost_accuracy(
     "Recognition rate against 10⁹ operations a track"
     cost = {r['system']: r['gigaflops'] for r in records.values() if r.get('gigaflops')}
     shown = [s for s in systems if s in cost]
-    fig, axes = new_figure(column_width, 2.7)
+    fig, axes = new_figure(column_width, 3.)
     ax, bars = axes[0, 0], []
     for system in shown:
         pooled, shape = pool_seeds(records, system, name), look(system)
@@ -547,7 +578,7 @@ def cost_accuracy(
         bars.append(((cost[system], pooled.rate), (cost[system], low, cost[system], high)))
     ax.set(xlabel='cost (GFLOP a track)', ylabel='recognition rate (share of plates)', title=set_labels.get(name, name))
     log_ticks(ax, [cost[s] for s in shown])
-    ax.margins(x=.22, y=.1)
+    ax.margins(x=.3, y=.1)
     place_labels(ax, [p for p, _ in bars], [look(s).label for s in shown], [b for _, b in bars])
     return fig
 

@@ -41,6 +41,7 @@ class Stage:
     severity_start:tuple = None # the same at its start; None: no curriculum
     frames:int = 5 # T of the tracks it sees
     teacher:bool = False # hand the averaged weights to the task as `teacher`
+    source:str = '' # name of the learner's further data source that it sees; empty: its data
 
     def __post_init__(self):
         if self.steps < 0 or self.cycles < 1: raise KSRError(f'stage {self.name!r}: steps={self.steps}, cycles={self.cycles}: expected ≥ 0 and ≥ 1')
@@ -151,12 +152,13 @@ class Learner:
         stages:list, # of Stage, in order
         run_dir=None, # where checkpoint and history go; None: nowhere
         cfg:LearnerConfig=LearnerConfig(),
+        sources:dict=None, # name → further data sources, for stages that ask for one
         evaluate=None, # called with the averaged model after every stage → dict of figures
         device=None, # where to train; None: where accelerate puts this process
     ):
         self.accelerator = Accelerator()
         self.device = torch.device(device or self.accelerator.device)
-        self.cfg, self.data, self.stages, self.evaluate = cfg, data, stages, evaluate
+        self.cfg, self.sources, self.stages, self.evaluate = cfg, {'': data, **(sources or {})}, stages, evaluate
         self.run_dir = Path(run_dir) if run_dir else None
         self.model = model.to(self.device)
         self.ema = ModelEmaV3(self.model, decay=cfg.ema, use_warmup=True)
@@ -191,7 +193,7 @@ def one_step(self:Learner, stage:Stage) -> dict: # mean of each loss part over t
     teacher = dict(teacher=self.ema.module) if stage.teacher else {}
     for micro in range(n):
         indices = self.indices(micro)
-        batch = self.data(indices, severity=severity_at(stage, self.step), frames=stage.frames).to(self.device)
+        batch = self.sources[stage.source](indices, severity=severity_at(stage, self.step), frames=stage.frames).to(self.device)
         generator = torch.Generator().manual_seed(mix(self.cfg.seed + 1, indices[0]))
         with nullcontext() if micro == n - 1 else self.accelerator.no_sync(self.wrapped):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.cfg.bf16), attention_kernel(self.device):
