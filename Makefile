@@ -1,5 +1,6 @@
 # make demo    restore and read data/sample with the shipped weights
 # make test    every notebook, then tests/
+# make figures every figure and table of the paper, from the stored runs
 # make lab     JupyterLab on the notebooks
 # make clean   remove what these made; your own runs under data/runs stay
 # Another interpreter: make demo PYTHON=python3.12
@@ -13,7 +14,7 @@ DEMO := data/runs/demo
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lab clean install
+.PHONY: demo test figures lab clean install
 
 install: $(STAMP)
 
@@ -35,6 +36,12 @@ demo: install
 
 test: install
 	@$(BIN)/python tests/run.py </dev/null
+
+figures: install
+	@mkdir -p data/runs/figures
+	@$(BIN)/papermill nbs/figures.ipynb data/runs/figures/figures.ipynb --cwd nbs --no-progress-bar --log-level WARNING </dev/null
+	@echo "executed notebook  data/runs/figures/figures.ipynb (says what is missing)"
+	@echo "figures, tables    figures/"
 
 lab: install
 	$(BIN)/jupyter lab nbs

@@ -9,14 +9,14 @@ __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sk
            'load_records', 'mean_interval', 'set_figures', 'Pooled', 'same_tracks', 'pool_seeds', 'rate_interval',
            'absent', 'present', 'over_seeds', 'reading_columns', 'picture_columns', 'main_table', 'seeds_table', 'Look',
            'look', 'order', 'cell', 'cells', 'escaped', 'heading_lines', 'latex_table', 'compare', 'neighbour_tests',
-           'new_figure', 'styled', 'save_figure', 'rate_bars', 'spoiled_sets', 'spoiled_curves', 'risk_coverage_curves',
-           'texts_of', 'confusion_figure', 'covers', 'free_place', 'beside', 'place_labels', 'log_ticks',
-           'cost_accuracy', 'scaling_curve', 'load_history', 'training_curves', 'Pictures', 'read_image',
+           'new_figure', 'styled', 'save_figure', 'preview', 'rate_bars', 'spoiled_sets', 'spoiled_curves',
+           'risk_coverage_curves', 'texts_of', 'confusion_figure', 'covers', 'free_place', 'beside', 'place_labels',
+           'log_ticks', 'cost_accuracy', 'scaling_curve', 'load_history', 'training_curves', 'Pictures', 'read_image',
            'missing_files', 'load_pictures', 'show_read', 'inches', 'qualitative_strip', 'load_maps', 'maps_figure',
            'alignment_figure', 'fusion_figure']
 
 # %% ../nbs/15_figures.ipynb #3617bacc
-import csv, json, math
+import csv, io, json, math
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -25,6 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.transforms import Bbox
+from PIL import Image
 
 from .core import KSRError, atomic_write
 from .metrics import (bootstrap_interval, confidence_gap, confused_pairs, confusion_matrix, ece, holm, mcnemar, paired_bootstrap,
@@ -43,6 +44,7 @@ def refuse_unless(
     "`KSRError` naming the place where something does not hold"
     if not fine: raise KSRError(f'{where}: {what}')
 
+# %% ../nbs/15_figures.ipynb #a10e7b50
 def check_set(
     where:str, # file and name of the set, for the message
     columns:dict, # 'tracks' and one list (or string of letters) for every column
@@ -59,7 +61,7 @@ def check_set(
     for t, p, r in zip(*(columns.get(key, ()) for key in ('text', 'read')), right):
         refuse_unless((t == p) == (r == slots), where, f'{t} read as {p} with {r} characters right, expected {slots} exactly where both are the same')
 
-# %% ../nbs/15_figures.ipynb #a10e7b50
+# %% ../nbs/15_figures.ipynb #df9bd0cc
 def load_record(
     path, # a metrics.json
 ) -> dict: # the record
@@ -77,7 +79,7 @@ def load_records(
     "Every run of a group; an empty dict where there is none"
     return {path.parent.name: load_record(path) for path in sorted(Path(folder).glob('*/metrics.json'))}
 
-# %% ../nbs/15_figures.ipynb #f7cd4359
+# %% ../nbs/15_figures.ipynb #fb2f9fa5
 def mean_interval(
     values, # (n,) one number a track
     seed:int=0, # of the resamples, the same for every interval
@@ -95,7 +97,7 @@ def set_figures(
         cer=sum(columns['edits']) / (slots * n), gap=confidence_gap(columns['confidence'], read), ece=ece(columns['confidence'], read))
     return figures | {key: mean_interval(columns[key]) for key in ('psnr', 'ssim', 'lpips') if key in columns}
 
-# %% ../nbs/15_figures.ipynb #4fb6e00e
+# %% ../nbs/15_figures.ipynb #777ed3c4
 @dataclass(frozen=True)
 class Pooled:
     "Several seeds of one system on one set of n tracks"
@@ -115,7 +117,7 @@ class Pooled:
     @property
     def per_track(self): return self.read.mean(0) # (n,) share of the seeds that read each track
 
-# %% ../nbs/15_figures.ipynb #777ed3c4
+# %% ../nbs/15_figures.ipynb #cae602de
 facts_of_tracks = ('text', 'scenario', 'layout', 'width')
 
 def same_tracks(
@@ -126,6 +128,7 @@ def same_tracks(
     "`KSRError` where two records cannot have seen the same tracks"
     for key in a.keys() & b.keys(): refuse_unless(list(a[key]) == list(b[key]), where, f'different {key!r}, expected the same tracks in the same order')
 
+# %% ../nbs/15_figures.ipynb #12bbdbb4
 def pool_seeds(
     records:dict, # name → record
     system:str, # which
@@ -142,13 +145,14 @@ def pool_seeds(
     known = [k for k in sets[0] if k not in ('tracks', 'read', *facts_of_tracks) and all(k in s for s in sets)]
     return Pooled(system, seeds, {k: np.array([s[k] for s in sets]) for k in known}, facts[0])
 
+# %% ../nbs/15_figures.ipynb #49d80ab1
 def rate_interval(
     pooled:Pooled, # S seeds
 ) -> tuple: # (low, high) in [0, 1]
     "What the choice of tracks leaves open: Wilson's interval for one seed, the bootstrap over tracks of the mean over several"
     return wilson_interval(pooled.read.sum(), pooled.read.size) if len(pooled.seeds) == 1 else mean_interval(pooled.per_track)[1:]
 
-# %% ../nbs/15_figures.ipynb #f8585040
+# %% ../nbs/15_figures.ipynb #d0201958
 def absent(
     records:dict, # name → record
     systems, # wanted
@@ -166,7 +170,7 @@ def present(
     "The systems that have every one of these sets"
     return [s for s in systems if (runs := [r for r in records.values() if r['system'] == s]) and all(name in r['sets'] for r in runs for name in names)]
 
-# %% ../nbs/15_figures.ipynb #d0201958
+# %% ../nbs/15_figures.ipynb #99e54dc5
 def over_seeds(
     pooled:Pooled, # S seeds
     measure, # (confidence (n,), read (n,)) → number
@@ -175,6 +179,7 @@ def over_seeds(
     values = [measure(c, r) for c, r in zip(pooled.columns['confidence'], pooled.read)]
     return float(np.nanmean(values)) if not np.isnan(values).all() else math.nan
 
+# %% ../nbs/15_figures.ipynb #b2f33155
 def reading_columns(
     pooled:Pooled, # S seeds
 ) -> dict: # heading → value
@@ -182,6 +187,7 @@ def reading_columns(
     right, edits = (pooled.columns[k] for k in ('right', 'edits'))
     return {'rate': pooled.rate, '95 %': rate_interval(pooled), 'chars': float(right.mean() / slots), 'CER': float(edits.mean() / slots), 'gap': over_seeds(pooled, confidence_gap)}
 
+# %% ../nbs/15_figures.ipynb #679da9ae
 def picture_columns(
     records:dict, # name → record
     system:str, # which
@@ -191,6 +197,7 @@ def picture_columns(
     columns = pool_seeds(records, system, name).columns if present(records, [system], [name]) else {}
     return {heading: float(columns[key].mean()) if key in columns else None for heading, key in {'PSNR (dB)': 'psnr', 'SSIM': 'ssim', 'LPIPS': 'lpips'}.items()}
 
+# %% ../nbs/15_figures.ipynb #62cc71f2
 def main_table(
     records:dict, # name → record
     names=('bench', 'br_dev'), # of the sets that are read
@@ -206,7 +213,7 @@ def main_table(
             'GFLOP': cost.get('gigaflops'), '10⁶ param.': cost['parameters'] / 1e6 if cost.get('parameters') else None})
     return rows
 
-# %% ../nbs/15_figures.ipynb #32ccc25e
+# %% ../nbs/15_figures.ipynb #365bf7f9
 def seeds_table(
     records:dict, # name → record
     names=('bench', 'br_dev'), # of the sets
@@ -220,7 +227,7 @@ def seeds_table(
         rows.append({'system': look(system).label, 'seeds': len(next(iter(pools.values())).seeds), **columns})
     return rows
 
-# %% ../nbs/15_figures.ipynb #99e54dc5
+# %% ../nbs/15_figures.ipynb #59d54793
 black, orange, sky, green, yellow, blue, vermillion, purple = '#000000 #E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7'.split() # Okabe & Ito 2008
 grey, pale = '#767676', '#B8B8B8'
 
@@ -234,12 +241,15 @@ class Look:
 
     def line(self, **more): return dict(color=self.color, marker=self.marker, mfc='white' if self.hollow else self.color, ls='--' if self.hollow else '-', label=self.label) | more
 
-looks = dict(single=Look('single frame', pale, 'o'), best=Look('best frame', pale, 's'), mean=Look('bicubic mean', grey, 'D'), aligned=Look('aligned mean', grey, '^'), vote=Look('frame vote', black, 'X'),
-    baseline=Look('MF-LPR²', vermillion, 's'), community=Look('ResNet-34 + CTC', orange, 'P'), v1=Look('V1', sky, 'v'), v2=Look('V2', blue, '^'), final=Look('Final', green, 'o'), plus=Look('plus', purple, 'D'),
+looks = dict(single=Look('single frame', pale, 'o'), best=Look('best frame', pale, 's'), mean=Look('bicubic mean', grey, 'D'), aligned=Look('aligned mean', grey, '^'),
+    vote=Look('frame vote', black, 'X'),
+    baseline=Look('MF-LPR²', vermillion, 's'), community=Look('ResNet-34 + CTC', orange, 'P'), v1=Look('V1', sky, 'v'),
+    v2=Look('V2', blue, '^'), final=Look('Final', green, 'o'), plus=Look('plus', purple, 'D'),
     no_error_map=Look('no error map', green, '<'), one_point=Look('one head, one point', green, '>'), window_1=Look('window of one frame', green, 'd'),
     no_gradient=Look('no gradient loss', green, 'v'), no_semantic=Look('no semantic loss', green, '^'), no_perceptual=Look('no perceptual loss', green, 's'))
 set_labels = dict(drawn='drawn tracks', bench='drawn benchmark', br_dev='real plates (br_dev)')
 
+# %% ../nbs/15_figures.ipynb #5b4490ce
 def look(
     system:str, # its name in the records
 ) -> Look:
@@ -247,6 +257,7 @@ def look(
     base = looks.get(system.rstrip('+'), Look(system.rstrip('+'), grey, '*'))
     return Look(base.label + '+', base.color, base.marker, True) if system.endswith('+') else base
 
+# %% ../nbs/15_figures.ipynb #4c9a51bb
 def order(
     records:dict, # name → record
 ) -> list: # of system names
@@ -255,7 +266,7 @@ def order(
     place = lambda s: (rank.index(b) if (b := s.rstrip('+')) in rank else len(rank), s)
     return sorted({r['system'] for r in records.values()}, key=place)
 
-# %% ../nbs/15_figures.ipynb #62cc71f2
+# %% ../nbs/15_figures.ipynb #04293c1f
 digits = {'PSNR (dB)': 2, 'gap': 1, 'GFLOP': 2, '10⁶ param.': 2, 'p': 4} # others: 3
 
 def cell(
@@ -274,8 +285,9 @@ def cells(
     "A table as texts, digits by column"
     return [{k: cell(k.split(': ')[-1], v) for k, v in row.items()} for row in rows]
 
-# %% ../nbs/15_figures.ipynb #7b5f910a
-escapes = {c: '\\' + c for c in '%_&#${}'} | {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}', '²': r'\textsuperscript{2}',
+# %% ../nbs/15_figures.ipynb #21fcba55
+escapes = {c: '\\' + c for c in '%_&#${}'} | {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}',
+    '²': r'\textsuperscript{2}',
     '⁶': r'\textsuperscript{6}', '–': '--', '−': '$-$', '±': r'$\pm$', '×': r'$\times$', '…': r'\ldots{}'}
 
 def escaped(
@@ -284,6 +296,7 @@ def escaped(
     "Characters that mean something to LaTeX, or that its fonts lack"
     return ''.join(escapes.get(c, c) for c in text)
 
+# %% ../nbs/15_figures.ipynb #4291c910
 def heading_lines(
     keys:list, # headings, 'group: column' or 'column'
 ) -> list: # LaTeX lines
@@ -296,6 +309,7 @@ def heading_lines(
     over = ' & '.join(rf'\multicolumn{{{end - i + 1}}}{{c}}{{{escaped(group)}}}' if group else '' for group, i, end in spans)
     return [over + r' \\', ' '.join(rf'\cmidrule(lr){{{i}-{end}}}' for group, i, end in spans if group), line]
 
+# %% ../nbs/15_figures.ipynb #a8f9d31a
 def latex_table(
     rows:list, # dicts with the same keys; first column to the left, others to the right
 ) -> str: # a tabular; needs the package booktabs
@@ -305,7 +319,7 @@ def latex_table(
     lines = [rf'\begin{{tabular}}{{l{"r" * (len(rows[0]) - 1)}}}', r'\toprule', *heading_lines(list(rows[0])), r'\midrule', *body, r'\bottomrule', r'\end{tabular}']
     return '\n'.join(lines) + '\n'
 
-# %% ../nbs/15_figures.ipynb #de1c7d1a
+# %% ../nbs/15_figures.ipynb #f7aa7b3d
 def compare(
     later:Pooled, # one system
     earlier:Pooled, # the other, on the same tracks
@@ -319,6 +333,7 @@ def compare(
     tests = [mcnemar(later.read[later.seeds.index(s)], earlier.read[earlier.seeds.index(s)]) for s in common]
     return dict(difference=difference, interval=tuple(interval), seeds=common, tests=tests)
 
+# %% ../nbs/15_figures.ipynb #9e28e9ab
 def neighbour_tests(
     records:dict, # name → record
     systems, # in the order of the ablation
@@ -336,11 +351,14 @@ def neighbour_tests(
         rows.append({'system': look(later).label, 'than': look(earlier).label, 'difference': f['difference'], '95 %': f['interval'], 'only this : only that': only, 'p': min(p), 'seeds': len(p)})
     return rows
 
-# %% ../nbs/15_figures.ipynb #21fcba55
+# %% ../nbs/15_figures.ipynb #a3d324fe
 column_width, text_width = 3.35, 6.9 # inches
-style = {'font.family': 'DejaVu Sans', 'font.size': 8, 'axes.titlesize': 8, 'axes.labelsize': 8, 'xtick.labelsize': 7, 'ytick.labelsize': 7, 'legend.fontsize': 7, 'figure.dpi': 66, 'savefig.dpi': 300,
-    'axes.linewidth': .6, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.linewidth': .4, 'grid.color': '#DDDDDD', 'axes.axisbelow': True, 'xtick.major.width': .6, 'ytick.major.width': .6,
-    'xtick.minor.width': .4, 'ytick.minor.width': .4, 'xtick.major.size': 2.5, 'ytick.major.size': 2.5, 'xtick.minor.size': 1.5, 'lines.linewidth': 1.1, 'lines.markersize': 4, 'legend.frameon': False, 'legend.handlelength': 2.2,
+style = {'font.family': 'DejaVu Sans', 'font.size': 8, 'axes.titlesize': 8, 'axes.labelsize': 8, 'xtick.labelsize': 7, 'ytick.labelsize': 7, 'legend.fontsize': 7,
+    'figure.dpi': 80, 'savefig.dpi': 300,
+    'axes.linewidth': .6, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.linewidth': .4, 'grid.color': '#DDDDDD',
+    'axes.axisbelow': True, 'xtick.major.width': .6, 'ytick.major.width': .6,
+    'xtick.minor.width': .4, 'ytick.minor.width': .4, 'xtick.major.size': 2.5, 'ytick.major.size': 2.5,
+    'xtick.minor.size': 1.5, 'lines.linewidth': 1.1, 'lines.markersize': 4, 'legend.frameon': False, 'legend.handlelength': 2.2,
     'pdf.fonttype': 42, 'svg.hashsalt': 'ksr', 'image.cmap': 'cividis', 'image.interpolation': 'nearest', 'figure.facecolor': 'white'}
 
 def new_figure(
@@ -357,6 +375,7 @@ def new_figure(
         plt.close(fig)
     return fig, axes
 
+# %% ../nbs/15_figures.ipynb #344ea97f
 def styled(draw):
     "Draw in our style, whatever is set elsewhere"
     @wraps(draw)
@@ -364,6 +383,7 @@ def styled(draw):
         with plt.rc_context(style): return draw(*args, **kwargs)
     return inner
 
+# %% ../nbs/15_figures.ipynb #3be08844
 def save_figure(
     fig:plt.Figure, # from one of the functions below
     path, # without suffix
@@ -374,7 +394,16 @@ def save_figure(
         with atomic_write(file) as tmp, plt.rc_context(style): fig.savefig(tmp, metadata=metadata)
     return list(files)
 
-# %% ../nbs/15_figures.ipynb #a8f9d31a
+# %% ../nbs/15_figures.ipynb #65c689f2
+def preview(
+    fig:plt.Figure, # from one of the functions below
+) -> Image.Image: # 80 dots an inch, 128 colours
+    "A figure small enough to be kept in a notebook"
+    buffer = io.BytesIO()
+    with plt.rc_context(style): fig.savefig(buffer, format='png', dpi=style['figure.dpi'])
+    return Image.open(buffer).convert('RGB').quantize(128)
+
+# %% ../nbs/15_figures.ipynb #1e623349
 @styled
 def rate_bars(
     records:dict, # name → record
@@ -399,7 +428,7 @@ def rate_bars(
         ax.tick_params(axis='y', length=0)
     return fig
 
-# %% ../nbs/15_figures.ipynb #b07c04ac
+# %% ../nbs/15_figures.ipynb #c528e615
 measures = dict(right=('recognition rate', lambda p: p.rate), psnr=('PSNR (dB)', lambda p: float(p.columns['psnr'].mean())))
 
 def spoiled_sets(
@@ -410,6 +439,7 @@ def spoiled_sets(
     for kind in sorted(found): refuse_unless(len(kind) == 2 and kind[1].isdigit(), 'spoiled', f'set {" ".join(kind)!r}, expected a kind and a number, as in "blur 2"')
     return {kind: sorted(int(k) for other, k in found if other == kind) for kind in sorted({kind for kind, _ in found})}
 
+# %% ../nbs/15_figures.ipynb #8d6c372d
 @styled
 def spoiled_curves(
     records:dict, # of the group `spoiled`
@@ -431,7 +461,7 @@ def spoiled_curves(
     fig.legend(handles.values(), handles.keys(), loc='outside upper center', ncols=min(6, max(1, len(handles))))
     return fig
 
-# %% ../nbs/15_figures.ipynb #3be08844
+# %% ../nbs/15_figures.ipynb #d9d3688d
 @styled
 def risk_coverage_curves(
     records:dict, # name → record
@@ -451,7 +481,7 @@ def risk_coverage_curves(
     fig.legend(handles, labels, loc='outside upper center', ncols=min(len(systems), 6 if len(names) > 1 else 3))
     return fig
 
-# %% ../nbs/15_figures.ipynb #b36e6bd2
+# %% ../nbs/15_figures.ipynb #d8fac935
 def texts_of(
     records:dict, # name → record
     system:str, # which
@@ -461,6 +491,7 @@ def texts_of(
     sets = [s for r in records.values() if r['system'] == system for n, s in r['sets'].items() if n in names and 'read' in s]
     return sum((s['read'] for s in sets), []), sum((s['text'] for s in sets), [])
 
+# %% ../nbs/15_figures.ipynb #18f6cf87
 @styled
 def confusion_figure(
     records:dict, # name → record
@@ -490,7 +521,7 @@ def confusion_figure(
     pairs.tick_params(axis='y', length=0)
     return fig
 
-# %% ../nbs/15_figures.ipynb #175c2d41
+# %% ../nbs/15_figures.ipynb #cdeff7c3
 angles = (0, 180, -45, 45, 225, 135, -90, 90, -22, 22, 202, 158, -68, 68, 248, 112)
 places = [(d * math.cos(math.radians(a)), d * math.sin(math.radians(a))) for d in (6, 12, 18, 26, 36, 48, 60) for a in angles] # points
 
@@ -503,6 +534,7 @@ def covers(
     along = np.asarray(start) + np.linspace(0, 1, 40)[:, None] * (np.asarray(end) - start)
     return any(((along >= box[:2]) & (along <= box[2:])).all(1).any() for box in boxes)
 
+# %% ../nbs/15_figures.ipynb #f37daf0a
 def free_place(
     ax, # axes with a layout that no longer changes
     point, # (x, y) in data coordinates
@@ -523,9 +555,11 @@ def free_place(
     if crossed: return crossed
     raise KSRError(f'no room for the label {text!r}: expected fewer systems, or points further apart')
 
+# %% ../nbs/15_figures.ipynb #f88a2e83
 def beside(dx, dy): # alignment of a text so many points away, so that it ends where it is nearest
     return dict(ha='center' if abs(dx) < 1 else 'left' if dx > 0 else 'right', va='center' if abs(dy) < 1 else 'bottom' if dy > 0 else 'top')
 
+# %% ../nbs/15_figures.ipynb #c3c985a6
 def place_labels(
     ax, # axes with everything else already drawn
     points, # (x, y) in data coordinates
@@ -547,7 +581,7 @@ def place_labels(
         full += [(*(p - scale), *(p + scale)) for p in np.linspace(pixels(point), pixels(point) + np.array(offset) * scale, 8)]
     ax.figure.dpi = shown
 
-# %% ../nbs/15_figures.ipynb #c528e615
+# %% ../nbs/15_figures.ipynb #7f61d10f
 def log_ticks(
     ax, # axes whose x is to be logarithmic
     values, # numbers > 0 that it shows
@@ -559,6 +593,7 @@ def log_ticks(
     ax.xaxis.set_major_formatter(plt.FuncFormatter(lambda v, _: f'{v:,.0f}' if v >= 10 else f'{v:g}'))
     ax.xaxis.set_minor_locator(plt.NullLocator())
 
+# %% ../nbs/15_figures.ipynb #fa9562e4
 @styled
 def cost_accuracy(
     records:dict, # name → record
@@ -582,7 +617,7 @@ def cost_accuracy(
     place_labels(ax, [p for p, _ in bars], [look(s).label for s in shown], [b for _, b in bars])
     return fig
 
-# %% ../nbs/15_figures.ipynb #b1565859
+# %% ../nbs/15_figures.ipynb #b0730a31
 @styled
 def scaling_curve(
     records:dict, # of the group `scaling`
@@ -605,7 +640,7 @@ def scaling_curve(
     fig.legend(handles, labels, loc='outside upper center', ncols=6)
     return fig
 
-# %% ../nbs/15_figures.ipynb #d36809ec
+# %% ../nbs/15_figures.ipynb #fede7169
 def load_history(
     path, # a history.csv
 ) -> list: # rows: stage and numbers; a part of the loss that a stage does not have is left out
@@ -614,6 +649,7 @@ def load_history(
     for key in ('stage', 'seen', 'loss'): refuse_unless(rows and key in rows[0], path, f'no column {key!r}, expected stage, seen, loss and others')
     return [{k: v if k == 'stage' else float(v) for k, v in row.items() if v not in ('', None)} for row in rows]
 
+# %% ../nbs/15_figures.ipynb #406296f1
 @styled
 def training_curves(
     histories:dict, # system → rows of `load_history`
@@ -631,7 +667,7 @@ def training_curves(
     fig.legend(handles.values(), handles.keys(), loc='outside upper center', ncols=6)
     return fig
 
-# %% ../nbs/15_figures.ipynb #3a07c1c1
+# %% ../nbs/15_figures.ipynb #987e3ed6
 picture_names = dict(bicubic='bicubic', baseline='MF-LPR²', v1='V1', v2='V2', final='Final', plus='plus', hr='clean plate')
 
 @dataclass(frozen=True)
@@ -643,6 +679,7 @@ class Pictures:
     text:str # the truth
     reads:dict # name → dict(text, slots: 7 confidences)
 
+# %% ../nbs/15_figures.ipynb #abc9d8cc
 def read_image(
     path, # a PNG
     size:tuple=None, # (h, w) expected; None in a place: any
@@ -650,9 +687,11 @@ def read_image(
     "An image, checked"
     x = plt.imread(path)
     x = (x if x.ndim == 3 else x[..., None].repeat(3, -1))[..., :3]
-    for found, wanted in zip(x.shape, size or ()): refuse_unless(wanted is None or found == wanted, path, f'{x.shape[1]} × {x.shape[0]} pixels, expected a height of {size[0]} and a width of {size[1] or "96 a frame"}')
+    for found, wanted in zip(x.shape, size or ()):
+        refuse_unless(wanted is None or found == wanted, path, f'{x.shape[1]} × {x.shape[0]} pixels, expected a height of {size[0]} and a width of {size[1] or "96 a frame"}')
     return x.astype(float) / (255 if x.dtype == np.uint8 else 1)
 
+# %% ../nbs/15_figures.ipynb #7e7d08ed
 def missing_files(
     folder, # of one track
     names=tuple(picture_names), # of the pictures wanted
@@ -660,6 +699,7 @@ def missing_files(
     "What a folder of pictures lacks"
     return [file for file in (*(f'{n}.png' for n in ('lr', *names)), 'texts.json') if not (Path(folder)/file).is_file()]
 
+# %% ../nbs/15_figures.ipynb #8f4ef430
 def load_pictures(
     folder, # of one track
     names=tuple(picture_names), # of the pictures wanted
@@ -674,7 +714,7 @@ def load_pictures(
     refuse_unless(strip.shape[1] % 96 == 0, folder/'lr.png', f'{strip.shape[1]} pixels wide, expected 96 a frame')
     return Pictures(folder.name, np.stack(np.split(strip, strip.shape[1] // 96, axis=1)), {n: read_image(folder/f'{n}.png', (64, 192)) for n in names}, texts['text'], texts['reads'])
 
-# %% ../nbs/15_figures.ipynb #c3c985a6
+# %% ../nbs/15_figures.ipynb #f9b1375b
 def show_read(
     ax, # empty axes
     read:dict, # text and seven confidences in slots
@@ -690,6 +730,7 @@ def show_read(
     ax.set(xlim=(-.5, slots - .5), ylim=(0, 1.03))
     ax.axis('off')
 
+# %% ../nbs/15_figures.ipynb #812e19ad
 def inches(
     fig, # a figure
     x:float, # from the left
@@ -701,6 +742,7 @@ def inches(
     width, height = fig.get_size_inches()
     return fig.add_axes([x / width, 1 - (y + h) / height, w / width, h / height])
 
+# %% ../nbs/15_figures.ipynb #75c0d74a
 @styled
 def qualitative_strip(
     tracks:list, # of Pictures
@@ -731,7 +773,7 @@ def qualitative_strip(
             if name in t.reads: show_read(place(k, top + 2 * tall + label + .03, read), t.reads[name], t.text)
     return fig
 
-# %% ../nbs/15_figures.ipynb #ab8b612f
+# %% ../nbs/15_figures.ipynb #d959b79b
 map_shapes = dict(offsets=4, error=3, flow_error=3, weights=3) # dimensions of each array, T first
 
 def load_maps(
@@ -746,6 +788,7 @@ def load_maps(
         refuse_unless(maps[key].ndim == ndim and len(maps[key]) == len(maps['error']), path, f'{key} of shape {maps[key].shape}, expected {ndim} dimensions, T = {len(maps["error"])} first')
     return maps
 
+# %% ../nbs/15_figures.ipynb #fe009b9b
 @styled
 def maps_figure(
     frames:np.ndarray, # (T, 32, 96, 3) for the first row
@@ -775,7 +818,7 @@ def maps_figure(
         ax.spines[:].set_visible(False)
     return fig, axes
 
-# %% ../nbs/15_figures.ipynb #161df3bb
+# %% ../nbs/15_figures.ipynb #fd498d80
 @styled
 def alignment_figure(
     pictures:Pictures, # of the track
@@ -793,6 +836,7 @@ def alignment_figure(
         ax.quiver((xs + .5) * 96 / w, (ys + .5) * 32 / h, *moved.T, angles='xy', scale_units='xy', scale=1, color='white', ec='black', lw=.3, width=.013, headwidth=4, headlength=4, headaxislength=4)
     return fig
 
+# %% ../nbs/15_figures.ipynb #d90d355b
 @styled
 def fusion_figure(
     pictures:Pictures, # of the track

@@ -92,7 +92,7 @@ def test_parameters_are_tagged_and_documented(path):
 
 # report → a wrong value, what is named, what is said to be right
 wrong = dict(train=('variant', 'v9', "'v1', 'v2', 'final', 'plus'"), evaluate=('device', 'abacus', 'expected auto, cpu, cuda'), read=('shown', '0', 'expected at least 1'),
-    explore=('tracks', '2', 'expected at least 8'), ablation=('rows', 'v1,v9', 'expected some of'))
+    explore=('tracks', '2', 'expected at least 8'), ablation=('rows', 'v1,v9', 'expected some of'), figures=('results', 'nowhere', 'no such folder'))
 
 
 def papermill(path, folder, *options):
@@ -113,7 +113,7 @@ def test_unknown_parameter_stops_and_lists_the_known(path, tmp_path):
 @pytest.mark.parametrize('path', [p for p in reports if p.stem in wrong], ids=lambda p: p.stem)
 def test_wrong_value_stops_and_lists_the_right_ones(path, tmp_path, weights):
     name, value, right = wrong[path.stem]
-    more = [] if path.stem in ('train', 'ablation') else ['-p', 'weights', weights]
+    more = [] if path.stem in ('train', 'ablation', 'figures') else ['-p', 'weights', weights]
     done = papermill(path, tmp_path, '-p', name, value, *more)
     assert done.code != 0 and f"{name}" in done.err and right in done.err, done.err[-2000:]
 
