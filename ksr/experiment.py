@@ -51,7 +51,8 @@ class KSRNet(nn.Module):
         if variant not in roads: raise KSRError(f'variant {variant!r}: expected one of {list(roads)}')
         if size not in R.sizes: raise KSRError(f'size {size!r}: expected one of {list(R.sizes)}')
         self.variant, self.size, self.roads = variant, size, roads[variant]
-        self.exponent = 1. # calibrates the product of the reads
+        self.exponent = 1. # of each read in the product, where there are `full_reads` of them: see `best_exponent`
+        self.full_reads = sum(5 if road == 'frames' else 1 for road in self.roads) # five frames on all roads
         self.restorer = R.Restorer(R.RestorerConfig(**(R.sizes[size] | R.variants[variant])))
         self.recognizer = P.Recognizer(replace(P.RecognizerConfig(**P.sizes[size]), feature_dim=self.restorer.config.dim))
 
@@ -103,7 +104,17 @@ def best_exponent(
     loss = [P.slot_cross_entropy(log_p * c, text).mean().item() for c in candidates.tolist()]
     return candidates[loss.index(min(loss))].item()
 
-# %% ../nbs/12_experiment.ipynb #84e9e72d
+# %% ../nbs/12_experiment.ipynb #84e0a0c3
+from fastcore.basics import patch
+
+@patch
+def fuse(self:KSRNet,
+    by_road:dict, # road → (B, R, 7, 36), as `reads` gives them
+) -> Tensor: # (B, 7, 36)
+    "The calibrated product of whatever reads there are"
+    return fuse(by_road, self.exponent * self.full_reads / sum(log_p.shape[1] for log_p in by_road.values()))
+
+# %% ../nbs/12_experiment.ipynb #3cda3211
 def with_truth(
     batch, # a Batch with at least one registered row
 ) -> Tensor: # numbers of the rows whose clean plate and flow are known
@@ -111,7 +122,7 @@ def with_truth(
     everything = torch.ones(len(batch), dtype=torch.bool) if batch.registered is None else batch.registered
     return everything.nonzero()[:, 0].to(batch.frames.device)
 
-# %% ../nbs/12_experiment.ipynb #4842e4b2
+# %% ../nbs/12_experiment.ipynb #27dd7e62
 @torch.no_grad()
 def teach(
     teacher:KSRNet, # averaged weights
@@ -123,7 +134,7 @@ def teach(
     small = resize(resize(hr, (hr_canvas[0] // 3, hr_canvas[1] // 3)), hr_canvas)
     return teacher.recognizer(torch.where(mild[:, None, None, None], small, hr))
 
-# %% ../nbs/12_experiment.ipynb #3cda3211
+# %% ../nbs/12_experiment.ipynb #9ee55b14
 def recognition(net:KSRNet, batch, weights:dict, generator:torch.Generator, teacher:KSRNet=None) -> tuple:
     "Reader pre-training: permuted language modelling on LR frames, a share of them replaced by the clean plate; a teacher where there is one"
     B, T = batch.frames.shape[:2]
@@ -141,7 +152,7 @@ def recognition(net:KSRNet, batch, weights:dict, generator:torch.Generator, teac
         loss, parts = loss + weights.get('teacher', 1.) * taught, parts | dict(taught=taught.detach())
     return loss, parts
 
-# %% ../nbs/12_experiment.ipynb #27dd7e62
+# %% ../nbs/12_experiment.ipynb #fad06ded
 def alignment(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tuple:
     "Flow against the exact flow, and photometric"
     batch = batch[with_truth(batch)]
@@ -153,7 +164,7 @@ def alignment(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tup
     loss = flow_loss(mine, exact) + weights.get('photometric', .1) * photometric_loss(ref, others, mine)
     return loss, dict(epe=end_point_error(mine, exact).detach(), epe_zero=end_point_error(torch.zeros_like(exact), exact))
 
-# %% ../nbs/12_experiment.ipynb #8c6a51ca
+# %% ../nbs/12_experiment.ipynb #398d4080
 def restoration(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tuple:
     "Pixels of the clean plate, seen through the reference frame's geometry and exposure"
     batch = batch[with_truth(batch)]
@@ -161,7 +172,7 @@ def restoration(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> t
     loss, parts = Objective(weights or dict(charbonnier=1., gradient=.5))(restored.image, batch.hr)
     return loss, parts | dict(psnr=psnr(restored.image, batch.hr).mean().detach(), psnr_mean=psnr(restored.aggregated, batch.hr).mean().detach())
 
-# %% ../nbs/12_experiment.ipynb #fad06ded
+# %% ../nbs/12_experiment.ipynb #04cfc354
 def end_to_end(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tuple:
     "The full objective, and the reader on every road; pixels count where the clean plate is known"
     weights = weights or losses[net.variant]
@@ -183,10 +194,10 @@ def end_to_end(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tu
             loss, parts = loss + weights[name] * value.mean(), parts | {name: value.mean().detach()}
     return loss, parts | dict(psnr=psnr(restored.image[known], batch.hr[known]).mean().detach())
 
-# %% ../nbs/12_experiment.ipynb #68922bbc
+# %% ../nbs/12_experiment.ipynb #76ecf424
 tasks = dict(recognition=recognition, alignment=alignment, restoration=restoration, end_to_end=end_to_end)
 
-# %% ../nbs/12_experiment.ipynb #04cfc354
+# %% ../nbs/12_experiment.ipynb #f483fe9c
 restorer_body = tuple(f'restorer.{part}' for part in ('phi', 'merge', 'stft', 'fuse', 'head'))
 stage_rows = dict( # name → what trains, and what differs from a Stage's defaults; stage 2 leaves flow, HAM and reader alone
     recognition=dict(trains=('recognizer',), frames=2, severity_start=(0., .15)),
@@ -197,13 +208,13 @@ stage_rows = dict( # name → what trains, and what differs from a Stage's defau
     end_to_end=dict(trains=('restorer', 'recognizer')),
     polish=dict(task='end_to_end', trains=('restorer.head',), weights=dict(charbonnier=4., gradient=2., semantic=1.)))
 
-# %% ../nbs/12_experiment.ipynb #76ecf424
+# %% ../nbs/12_experiment.ipynb #b11f4099
 protocols = dict( # name → per stage: steps, peak learning rate, cycles; and the end of every cycle
     smoke=dict(steps=(2,) * 7, lr=(1e-3,) * 7, cycles=(1,) * 7, lr_min=1e-5),
     small=dict(steps=(3800, 3200, 300, 300, 500, 1000, 250), lr=(1e-3, 8e-4, 4e-3, 4e-3, 1.5e-3, 5e-4, 1e-3), cycles=(1,) * 7, lr_min=2e-5),
     paper=dict(steps=(30000, 0, 6000, 6000, 15000, 30000, 3000), lr=(1e-3, 8e-4, 2e-4, 2e-4, 2e-4, 2e-4, 2e-4), cycles=(1, 1, 1, 1, 1, 4, 1), lr_min=1e-7))
 
-# %% ../nbs/12_experiment.ipynb #2ec84a01
+# %% ../nbs/12_experiment.ipynb #8e6a2135
 def protocol_stages(
     name:str, # a key of `protocols`
     scale:float=1., # multiplies every stage's steps, > 0
@@ -217,7 +228,7 @@ def protocol_stages(
     return [Stage(stage, **(dict(task=stage) | row), steps=round(n * scale), lr=lr * lr_scale, lr_min=min(p['lr_min'], lr * lr_scale), cycles=c, warmup=min(150, round(n * scale) // 10), teacher=stage in taught)
             for (stage, row), n, lr, c in zip(stage_rows.items(), p['steps'], p['lr'], p['cycles']) if (not only or stage in only) and row.get('source', '') in ('', *sources)]
 
-# %% ../nbs/12_experiment.ipynb #d379d83f
+# %% ../nbs/12_experiment.ipynb #e2e258d1
 @dataclass(frozen=True)
 class Config:
     "Everything a run depends on"
@@ -267,7 +278,7 @@ class Config:
     @property
     def typical_parts(self): return tuple(s.strip() for s in self.typical.split(',') if s.strip())
 
-# %% ../nbs/12_experiment.ipynb #5801e86c
+# %% ../nbs/12_experiment.ipynb #40995547
 def checked_config(
     **settings, # names and values as papermill injected them
 ) -> Config:
@@ -277,7 +288,7 @@ def checked_config(
     if unknown: raise KSRError(f'unknown setting {unknown}: expected some of {known}')
     return Config(**settings)
 
-# %% ../nbs/12_experiment.ipynb #533ee775
+# %% ../nbs/12_experiment.ipynb #8949eac6
 def save_weights(
     net:KSRNet, # what to keep
     path, # .safetensors file, written atomically
@@ -288,7 +299,7 @@ def save_weights(
     tensors = {k: v.detach().cpu().half().contiguous() for k, v in net.state_dict().items()}
     with atomic_write(path) as tmp: save_file(tensors, tmp, {'ksr': json.dumps(header)})
 
-# %% ../nbs/12_experiment.ipynb #3d13e337
+# %% ../nbs/12_experiment.ipynb #bc5783e8
 def weights_file(
     name:str, # a name under ksr/weights or a path, absolute or from the current folder or the project's root
 ) -> Path:
@@ -298,7 +309,7 @@ def weights_file(
         if path.is_file(): return path
     raise KSRError(f'weights {name!r}: no such file, and {folder} holds {sorted(p.stem for p in folder.glob("*.safetensors"))}')
 
-# %% ../nbs/12_experiment.ipynb #c09af568
+# %% ../nbs/12_experiment.ipynb #7d2ca531
 def load_net(
     name:str='small', # a name under ksr/weights or a path
     device='cpu', # where the network goes
@@ -315,7 +326,7 @@ def load_net(
     net.exponent = header.get('exponent', 1.)
     return net.to(device).eval()
 
-# %% ../nbs/12_experiment.ipynb #8949eac6
+# %% ../nbs/12_experiment.ipynb #7dc63221
 def load_reader(
     net:KSRNet, # its reader is overwritten
     name:str, # a name under ksr/weights or a path; its restorer may be another
@@ -325,7 +336,7 @@ def load_reader(
     try: net.recognizer.load_state_dict(tensors)
     except RuntimeError as e: raise KSRError(f'{weights_file(name)}: its reader does not fit {net.variant}/{net.size}: {e}') from e
 
-# %% ../nbs/12_experiment.ipynb #7dc63221
+# %% ../nbs/12_experiment.ipynb #92bb18db
 def autocast(
     device:torch.device, # where the network runs
 ): # a context manager
@@ -333,7 +344,7 @@ def autocast(
     dtype = best_dtype(device)
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
-# %% ../nbs/12_experiment.ipynb #0b7f4e04
+# %% ../nbs/12_experiment.ipynb #7bf7bbe0
 @torch.no_grad()
 def measure(
     net:KSRNet, # in eval mode
@@ -350,14 +361,14 @@ def measure(
             by_road = reads(net, batch.frames, restored)
             pictures = dict(restored=restored.clamped, bicubic=resize(batch.frames[:, reference_index(batch.frames.shape[1])], hr_canvas), mean=R.upsample(R.warp_track(batch.frames, restored.flow.float()).mean(1)).clamp(0, 1), matched=restored.aggregated.float().clamp(0, 1))
             seen = {name: P.read(net.recognizer(image)).texts for name, image in pictures.items()}
-        fused = P.read(fuse(by_road, net.exponent))
+        fused = P.read(net.fuse(by_road))
         columns = dict(text=decode(batch.text), read=fused.texts, confidence=fused.confidence.tolist(), severity=batch.severity.tolist(), plate_width=batch.plate_width.tolist(), layout=batch.layout.tolist())
         columns |= {f'road_{k}': P.read(P.product_rule(v)).texts for k, v in by_road.items()} | {f'read_{k}': v for k, v in seen.items()}
         columns |= {f'psnr_{k}': psnr(v, batch.hr).tolist() for k, v in pictures.items()} | {f'ssim_{k}': ssim(v, batch.hr).tolist() for k, v in pictures.items()}
         rows += [dict(zip(columns, row)) for row in zip(*columns.values())]
     return rows
 
-# %% ../nbs/12_experiment.ipynb #a1aa6277
+# %% ../nbs/12_experiment.ipynb #b6650638
 @torch.no_grad()
 def calibrate(
     net:KSRNet, # in eval mode; its exponent is set
@@ -375,7 +386,7 @@ def calibrate(
     net.exponent = round(best_exponent(torch.cat(log_p), torch.cat(text)), 4)
     return net.exponent
 
-# %% ../nbs/12_experiment.ipynb #92bb18db
+# %% ../nbs/12_experiment.ipynb #4db651c1
 def summarize(
     rows:list, # from `measure`
 ) -> dict: # figures: rates with their 95 % interval, means
@@ -386,7 +397,7 @@ def summarize(
         out[key] = dict(rate=right / len(rows), interval=list(wilson_interval(right, len(rows))))
     return out | {k: sum(r[k] for r in rows) / len(rows) for k in rows[0] if k.startswith(('psnr', 'ssim'))}
 
-# %% ../nbs/12_experiment.ipynb #52da6b49
+# %% ../nbs/12_experiment.ipynb #0466f282
 def validation_mix(
     tracks, # `Track`s of the validation plates
     brazilian:float=.2, # share of Brazilian tracks wanted
@@ -407,11 +418,11 @@ def read_rate(
     device, right = next(net.parameters()).device, 0
     for start in range(0, len(folder), batch_size):
         rows = range(start, min(start + batch_size, len(folder)))
-        with torch.no_grad(), autocast(device): log_p = fuse(reads(net, folder.batch(rows).frames.to(device)), net.exponent)
+        with torch.no_grad(), autocast(device): log_p = net.fuse(reads(net, folder.batch(rows).frames.to(device)))
         right += sum(a == folder[i].text for a, i in zip(P.read(log_p).texts, rows))
     return dict(tracks=len(folder), rate=right / len(folder), interval=list(wilson_interval(right, len(folder))))
 
-# %% ../nbs/12_experiment.ipynb #f0365014
+# %% ../nbs/12_experiment.ipynb #bfb10b67
 @dataclass(frozen=True)
 class Answer:
     "What a system says about a batch of tracks"
@@ -425,10 +436,10 @@ def answer(
 ) -> Answer:
     "The network as a system"
     restored = net.restorer(frames)
-    fused = P.read(fuse(reads(net, frames, restored), net.exponent))
+    fused = P.read(net.fuse(reads(net, frames, restored)))
     return Answer(fused.texts, fused.confidence, restored.clamped)
 
-# %% ../nbs/12_experiment.ipynb #0f68111f
+# %% ../nbs/12_experiment.ipynb #2cf7cf32
 def known_facts(
     source, # SyntheticTracks or FolderTracks
     batch, # a Batch of it
@@ -454,7 +465,7 @@ def score(
     pictures = dict(psnr=(psnr, given.picture), ssim=(ssim, given.picture), psnr_bicubic=(psnr, first), ssim_bicubic=(ssim, first))
     return columns | {name: f(image.float(), batch.hr).tolist() for name, (f, image) in pictures.items()}
 
-# %% ../nbs/12_experiment.ipynb #56bb5a3b
+# %% ../nbs/12_experiment.ipynb #e012d727
 @torch.no_grad()
 def judge(
     system, # frames (B, T, 3, 32, 96) → Answer
@@ -477,7 +488,7 @@ def judge(
         found[name] = dict(tracks=n) | {k: ''.join(v) if k in ('scenario', 'layout') else v for k, v in columns.items()}
     return found
 
-# %% ../nbs/12_experiment.ipynb #13d48a63
+# %% ../nbs/12_experiment.ipynb #8270a002
 class PairTracks:
     "Image pairs with known flow as tracks of two frames, shuffled anew in every round"
     def __init__(self,
@@ -499,7 +510,7 @@ class PairTracks:
         unknown = torch.full((len(reference), slots), -1)
         return Batch(torch.stack([frame, reference], 1), unknown, unknown[:, 0], flow=torch.stack([flow, torch.zeros_like(flow)], 1))
 
-# %% ../nbs/12_experiment.ipynb #fdda3488
+# %% ../nbs/12_experiment.ipynb #30b6a672
 @dataclass(frozen=True)
 class Result:
     "What a run leaves"
@@ -508,7 +519,7 @@ class Result:
     metrics:dict # on the validation split
     run_dir:Path # its folder
 
-# %% ../nbs/12_experiment.ipynb #8270a002
+# %% ../nbs/12_experiment.ipynb #3d9099c9
 def open_run(
     config:Config, # the settings
     run_dir, # its folder
@@ -520,7 +531,7 @@ def open_run(
     with atomic_write(path) as tmp: tmp.write_text(json.dumps(asdict(config), indent=1))
     return path.parent
 
-# %% ../nbs/12_experiment.ipynb #9477df75
+# %% ../nbs/12_experiment.ipynb #8538494e
 def run(
     config:Config, # the settings
     run_dir, # where everything goes

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from . import recognizer as P
 from .core import KSRError, atomic_write, best_device
-from .experiment import KSRNet, autocast, fuse, load_net, reads, weights_file
+from .experiment import KSRNet, autocast, load_net, reads, weights_file
 from .metrics import summary, table
 from .plates import alphabet, slots
 from .tracks import Problem, Track, encode_image, find_tracks, read_track, to_canvas
@@ -132,7 +132,7 @@ def read_batch(self:Reader,
         restored = self.net.restorer(seen[0])
         found = [reads(self.net, x, restored if k == 0 else None) for k, x in enumerate(seen)]
     by_road = {road: torch.cat([f[road].float().cpu() for f in found], 1) for road in found[0]}
-    return dict(restored=restored.clamped.cpu(), log_p=fuse(by_road, self.net.exponent / len(seen)), by_road=by_road)
+    return dict(restored=restored.clamped.cpu(), log_p=self.net.fuse(by_road), by_road=by_road)
 
 # %% ../nbs/13_reading.ipynb #4ede3718
 def make_reading(
