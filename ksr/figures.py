@@ -243,7 +243,7 @@ class Look:
 
 looks = dict(single=Look('single frame', pale, 'o'), best=Look('best frame', pale, 's'), mean=Look('bicubic mean', grey, 'D'), aligned=Look('aligned mean', grey, '^'),
     vote=Look('frame vote', black, 'X'),
-    baseline=Look('MF-LPR²', vermillion, 's'), community=Look('ResNet-34 + CTC', orange, 'P'), v1=Look('V1', sky, 'v'),
+    baseline=Look('MF-LPR²', vermillion, 's'), community=Look('ResNet-34 + CTC*', orange, 'P'), v1=Look('V1', sky, 'v'),
     v2=Look('V2', blue, '^'), final=Look('Final', green, 'o'), plus=Look('plus', purple, 'D'),
     no_error_map=Look('no error map', green, '<'), one_point=Look('one head, one point', green, '>'), window_1=Look('window of one frame', green, 'd'),
     no_gradient=Look('no gradient loss', green, 'v'), no_semantic=Look('no semantic loss', green, '^'), no_perceptual=Look('no perceptual loss', green, 's'),
@@ -798,7 +798,7 @@ def maps_figure(
     below:float=.03, # inches left free at the bottom
 ) -> tuple: # figure, (R, T) axes in pixels of the canvas
     "Frames, and maps below them with one scale for each row"
-    T, left, right, gap, title = len(frames), .17 if len(rows) == 1 else .36, .36, .05, .15
+    T, left, right, gap, title = len(frames), .17 if len(rows) == 1 else .36, .44, .05, .15
     wide = (width - left - right - gap * (T - 1)) / T
     tall = wide / 3
     fig, _ = new_figure(width, title + tall + (gap + tall) * len(rows) + below, 0)
@@ -829,7 +829,7 @@ def alignment_figure(
     "Where the flow fails, what the network sees of it, where it looks instead"
     offsets = maps['offsets']
     size = np.hypot(offsets[..., 0], offsets[..., 1])
-    fig, axes = maps_figure(pictures.frames, [('flow error\n(px)', maps['flow_error']), ('residual\n(0–1)', maps['error']), ('offset\n(cells)', size)])
+    fig, axes = maps_figure(pictures.frames, [('flow error\n(px)', maps['flow_error']), ('residual\n(std. dev.)', maps['error']), ('offset\n(cells)', size)])
     h, w = size.shape[1:]
     for ax, o, s in zip(axes[3], offsets, size):
         ys, xs = (step // 2 + step * v for v in np.nonzero(s[step // 2::step, step // 2::step] >= .5))
