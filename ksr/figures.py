@@ -245,8 +245,8 @@ looks = dict(single=Look('single frame', pale, 'o'), best=Look('best frame', pal
     vote=Look('frame vote', black, 'X'),
     baseline=Look('MF-LPR²', vermillion, 's'), community=Look('ResNet-34 + CTC*', orange, 'P'), v1=Look('V1', sky, 'v'),
     v2=Look('V2', blue, '^'), final=Look('Final', green, 'o'), plus=Look('plus', purple, 'D'),
-    no_error_map=Look('no error map', green, '<'), one_point=Look('one head, one point', green, '>'), window_1=Look('window of one frame', green, 'd'),
-    no_gradient=Look('no gradient loss', green, 'v'), no_semantic=Look('no semantic loss', green, '^'), no_perceptual=Look('no perceptual loss', green, 's'),
+    no_error_map=Look('no error map', green, '<'), one_point=Look('one head, one point', green, '>'), window_1=Look('window of one frame', green, 'd'), window_large=Look('large windows', green, 'D'),
+    no_charbonnier=Look('no Charbonnier loss', green, 'P'), no_gradient=Look('no gradient loss', green, 'v'), no_semantic=Look('no semantic loss', green, '^'), no_perceptual=Look('no perceptual loss', green, 's'),
     shipped=Look('shipped', purple, '*')) | {'shipped, image alone': Look('shipped, image alone', purple, 'x')}
 set_labels = dict(drawn='drawn tracks', bench='drawn benchmark', br_dev='real plates (br_dev)')
 
@@ -775,11 +775,11 @@ def qualitative_strip(
     return fig
 
 # %% ../nbs/15_figures.ipynb #d959b79b
-map_shapes = dict(offsets=4, error=3, flow_error=3, weights=3) # dimensions of each array, T first
+map_shapes = dict(offsets=4, error=3, flow_error=3, refined_error=3, weights=3) # dimensions of each array, T first
 
 def load_maps(
     folder, # of one track
-) -> dict: # offsets (T, h, w, 2) x first, pixels of the feature grid; error (T, h, w); flow_error (T, h, w) pixels; weights (T, h, w) summing to 1 over T
+) -> dict: # offsets (T, h, w, 2) x first, pixels of the feature grid; error (T, h, w); flow_error and refined_error (T, h, w) pixels; weights (T, h, w) summing to 1 over T
     "What happened inside the network, for one track"
     path = Path(folder)/'maps.npz'
     refuse_unless(path.is_file(), path, f'not there, expected arrays {", ".join(map_shapes)}')
@@ -793,7 +793,7 @@ def load_maps(
 @styled
 def maps_figure(
     frames:np.ndarray, # (T, 32, 96, 3) for the first row
-    rows:list, # (label, (T, h, w) values ≥ 0) for the others
+    rows:list, # (label, (T, h, w) values ≥ 0, end of their scale) for the others
     width:float=text_width, # inches
     below:float=.03, # inches left free at the bottom
 ) -> tuple: # figure, (R, T) axes in pixels of the canvas
@@ -807,9 +807,9 @@ def maps_figure(
     for k, (ax, frame) in enumerate(zip(axes[0], frames)):
         ax.imshow(frame, aspect='auto', extent=(0, 96, 32, 0))
         ax.set_title('reference' if k == T // 2 else f'frame {k + 1}', fontsize=6.5, pad=2)
-    for i, (label, values) in enumerate(rows, 1):
-        for ax, value in zip(axes[i], values): image = ax.imshow(value, aspect='auto', extent=(0, 96, 32, 0), vmin=0, vmax=max(1e-6, values.max()))
-        bar = fig.colorbar(image, cax=inches(fig, width - right + .04, title + (tall + gap) * i, .06, tall), ticks=[0, values.max()], format=lambda v, _: f'{v:.2g}')
+    for i, (label, values, top) in enumerate(rows, 1):
+        for ax, value in zip(axes[i], values): image = ax.imshow(value, aspect='auto', extent=(0, 96, 32, 0), vmin=0, vmax=max(1e-6, top))
+        bar = fig.colorbar(image, cax=inches(fig, width - right + .04, title + (tall + gap) * i, .06, tall), ticks=[0, top], format=lambda v, _: f'{v:.2g}')
         bar.ax.tick_params(labelsize=6, length=1.5, pad=1)
         bar.outline.set_linewidth(.4)
         for text, side in zip(bar.ax.get_yticklabels(), ('bottom', 'top')): text.set_va(side)
@@ -826,10 +826,11 @@ def alignment_figure(
     maps:dict, # from `load_maps`
     step:int=4, # an arrow every so many cells of the feature grid, where the offset is at least half a cell
 ) -> plt.Figure:
-    "Where the flow fails, what the network sees of it, where it looks instead"
+    "Where the flow fails, what the network sees of it, where it looks instead, and what error is left then"
     offsets = maps['offsets']
-    size = np.hypot(offsets[..., 0], offsets[..., 1])
-    fig, axes = maps_figure(pictures.frames, [('flow error\n(px)', maps['flow_error']), ('residual\n(std. dev.)', maps['error']), ('offset\n(cells)', size)])
+    size, worst = np.hypot(offsets[..., 0], offsets[..., 1]), maps['flow_error'].max()
+    fig, axes = maps_figure(pictures.frames, [('flow error\n(px)', maps['flow_error'], worst), ('residual\n(std. dev.)', maps['error'], maps['error'].max()),
+        ('offset\n(cells)', size, size.max()), ('refined\n(px)', maps['refined_error'], worst)])
     h, w = size.shape[1:]
     for ax, o, s in zip(axes[3], offsets, size):
         ys, xs = (step // 2 + step * v for v in np.nonzero(s[step // 2::step, step // 2::step] >= .5))
@@ -844,6 +845,6 @@ def fusion_figure(
     maps:dict, # from `load_maps`
 ) -> plt.Figure:
     "How much each frame counts in the fusion, place by place, and on average"
-    fig, axes = maps_figure(pictures.frames, [('weight', maps['weights'])], column_width, below=.16)
+    fig, axes = maps_figure(pictures.frames, [('weight', maps['weights'], maps['weights'].max())], column_width, below=.16)
     for ax, share in zip(axes[1], maps['weights'].mean((1, 2))): ax.set_xlabel(f'mean {share:.2f}', fontsize=6.5, labelpad=2)
     return fig

@@ -7,9 +7,9 @@ __all__ = ['estimators', 'sample_at', 'warp', 'resize_flow', 'forward_backward_e
            'corners_homography', 'project', 'unit_grid', 'homography_flow', 'fit_homography', 'luminance',
            'normalize_exposure', 'end_point_error', 'charbonnier', 'centre_weight', 'flow_loss', 'inside', 'smoothness',
            'photometric_loss', 'neighbours', 'local_costs', 'Matching', 'conv', 'zero_conv', 'FlowNet', 'ZeroFlow',
-           'supports', 'for_supports', 'rejoin', 'track_flow', 'working_size', 'Upscaled', 'read_weights',
-           'load_strictly', 'ask_raft', 'raft', 'imports_from', 'build_flowformer', 'ask_flowformer', 'flowformer',
-           'flow_pair', 'flow_pairs']
+           'supports', 'for_supports', 'rejoin', 'track_flow', 'disturbed_flow', 'working_size', 'Upscaled',
+           'read_weights', 'load_strictly', 'ask_raft', 'raft', 'imports_from', 'build_flowformer', 'ask_flowformer',
+           'flowformer', 'flow_pair', 'flow_pairs']
 
 # %% ../nbs/04_flow.ipynb #83bb10f0
 import hashlib, importlib, math, re, sys
@@ -399,7 +399,25 @@ def track_flow(
     found = estimator(for_supports(frames, r), others) if T > 1 else still[:0]
     return rejoin(found.float(), still, r)
 
-# %% ../nbs/04_flow.ipynb #998abc94
+# %% ../nbs/04_flow.ipynb #9b1ac090
+def disturbed_flow(
+    flow:Tensor, # (B, T, 2, H, W) reference → frame, pixels
+    generator:torch.Generator, # which frames, which fields
+    reference:int=None, # index of the reference frame; default: the middle
+    tracks:float=.5, # share of the tracks in which anything is wrong
+    frames:float=.6, # share of the supporting frames there
+    reach:tuple=(16., 5.), # largest error along x and along y, pixels
+) -> Tensor: # (B, T, 2, H, W)
+    "Flow with a smooth random error in some supporting frames"
+    B, T, _, H, W = flow.shape
+    coarse = torch.randn(B * T, 2, 2, 6, generator=generator)
+    field = F.interpolate(coarse, (H, W), mode='bicubic', align_corners=True)
+    field = field / field.abs().amax((1, 2, 3), keepdim=True) * torch.tensor(reach)[:, None, None] * torch.rand(B * T, 1, 1, 1, generator=generator)
+    wrong = (torch.rand(B, 1, generator=generator) < tracks) & (torch.rand(B, T, generator=generator) < frames)
+    wrong[:, reference_index(T) if reference is None else reference] = False
+    return flow + (field.unflatten(0, (B, T)) * wrong[:, :, None, None, None]).to(flow)
+
+# %% ../nbs/04_flow.ipynb #473213c1
 def working_size(
     h:int, # rows given
     w:int, # columns given
@@ -410,7 +428,7 @@ def working_size(
     scale = max(1, shortest / min(h, w))
     return tuple(math.ceil(round(side * scale, 6) / multiple) * multiple for side in (h, w))
 
-# %% ../nbs/04_flow.ipynb #473213c1
+# %% ../nbs/04_flow.ipynb #d37a7607
 class Upscaled(nn.Module):
     "A network made for photographs behind the call of this notebook: enlarged frames in, flow in the pixels of the frames given out"
     def __init__(self,
@@ -434,7 +452,7 @@ class Upscaled(nn.Module):
             flow = self.ask(self.net, *(resize(image, size) for image in (reference, frame)))
         return resize_flow(flow, reference.shape[-2:])
 
-# %% ../nbs/04_flow.ipynb #23622597
+# %% ../nbs/04_flow.ipynb #134269e7
 def read_weights(
     path, # .safetensors, or .pth with tensors alone
     expected:str, # what belongs there, for the error; a name in it that ends in digits of its SHA-256 is held to them
@@ -452,7 +470,7 @@ def read_weights(
     prefix = 'module.' if all(name.startswith('module.') for name in weights) else ''
     return {name.removeprefix(prefix): w for name, w in weights.items()}
 
-# %% ../nbs/04_flow.ipynb #dfd74d53
+# %% ../nbs/04_flow.ipynb #c3a0b5a4
 def load_strictly(
     net:nn.Module, # filled in place
     weights:dict, # name → tensor
@@ -466,7 +484,7 @@ def load_strictly(
     if said: raise KSRError(f'{path}: {"; ".join(said)}; expected exactly the {len(own)} tensors of {type(net).__name__}')
     net.load_state_dict(weights)
 
-# %% ../nbs/04_flow.ipynb #c3a0b5a4
+# %% ../nbs/04_flow.ipynb #2ceca2a4
 def ask_raft(
     net:nn.Module, # torchvision's RAFT
     reference:Tensor, # (B, 3, h, w) in [0, 1]
@@ -476,7 +494,7 @@ def ask_raft(
     "The last of RAFT's flows"
     return net(2 * reference - 1, 2 * frame - 1, num_flow_updates=updates)[-1]
 
-# %% ../nbs/04_flow.ipynb #93db95ab
+# %% ../nbs/04_flow.ipynb #a9bbe845
 def raft(
     path=None, # torchvision's weight file, or its tensors as .safetensors; None: torch hub's cache
     size:str='large', # large | small
@@ -493,7 +511,7 @@ def raft(
     load_strictly(net, weights, path)
     return Upscaled(net, partial(ask_raft, updates=updates)).requires_grad_(False)
 
-# %% ../nbs/04_flow.ipynb #5cd0fd09
+# %% ../nbs/04_flow.ipynb #df2c2003
 @contextmanager
 def imports_from(
     folder:Path, # with packages in it and in its `core`
@@ -511,7 +529,7 @@ def imports_from(
         for name in taken(): del sys.modules[name]
         sys.modules.update(before)
 
-# %% ../nbs/04_flow.ipynb #21644a9a
+# %% ../nbs/04_flow.ipynb #b4ff0ba9
 def build_flowformer(
     folder, # a copy of github.com/XiaoyuShi97/FlowFormerPlusPlus
     config:str='submissions', # module of its `configs`
@@ -538,7 +556,7 @@ def ask_flowformer(
     "The full-size flow of FlowFormer++"
     return net(255 * reference, 255 * frame)[0]
 
-# %% ../nbs/04_flow.ipynb #0c83269e
+# %% ../nbs/04_flow.ipynb #d4f670ca
 def flowformer(
     folder, # see `build_flowformer`
     path, # its authors' weights, such as sintel.pth or things_288960.pth
@@ -550,7 +568,7 @@ def flowformer(
     load_strictly(net, weights, path)
     return Upscaled(net, ask_flowformer, shortest).requires_grad_(False)
 
-# %% ../nbs/04_flow.ipynb #0bfd9cfd
+# %% ../nbs/04_flow.ipynb #9dee9074
 def flow_pair(
     item, # (image, next image, flow (2, H, W)) of a torchvision dataset, images PIL or uint8 tensors
     size:tuple=canvas, # (h, w) wanted

@@ -59,13 +59,13 @@ class FGDA(nn.Module):
         heads:int=4, # groups of channels, each with its own points
         points:int=4, # reading points per head
         max_offset:float=10., # largest offset, pixels of the feature grid
-        hidden:int=32, # channels of the offset predictor
+        hidden:int=24, # channels of the offset predictor
         error_guided:bool=True, # let it see the error map; False for the ablation
     ):
         super().__init__()
         if dim % heads: raise KSRError(f'{dim} channels do not divide into {heads} heads')
         self.heads, self.points, self.max_offset, self.error_guided = heads, points, max_offset, error_guided
-        self.trunk = nn.Sequential(conv(2 * dim + 1, hidden), conv(hidden, hidden, dilation=3))
+        self.trunk = nn.Sequential(conv(2 * dim + 1, hidden), *(conv(hidden, hidden, dilation=d) for d in (2, 4, 8)))
         self.offset = nn.Conv2d(hidden, heads * points * 2, 1)
         self.preference = nn.Conv2d(hidden, heads * points, 1)
         self.query = nn.Conv2d(dim, dim, 1)
@@ -78,21 +78,22 @@ class FGDA(nn.Module):
         reference:Tensor, # (N, C, h, w) Φ of their reference frames
         flow:Tensor, # (N, 2, h, w) reference → supporting frame, pixels of this grid
         error:Tensor, # (N, 1, h, w) E on this grid
-    ) -> tuple: # aligned (N, C, h, w), offsets (N, heads, points, 2, h, w)
+    ) -> tuple: # aligned (N, C, h, w), offsets (N, heads, points, 2, h, w), their mean under the attention (N, 2, h, w)
         warped = warp(features, flow)
         seen = self.trunk(torch.cat([warped, reference, error.to(warped.dtype) * self.error_guided], 1))
         offsets = self.max_offset * self.offset(seen).float().tanh()
         offsets = rearrange(offsets, 'n (m k xy) h w -> n m k xy h w', m=self.heads, k=self.points)
         preference = rearrange(self.preference(seen), 'n (m k) h w -> n m k h w', m=self.heads)
-        correction, _ = deformable_attention(sample_points(features, flow, offsets), warped, self.query(reference), preference)
-        return warped + self.project(correction), offsets
+        correction, attention = deformable_attention(sample_points(features, flow, offsets), warped, self.query(reference), preference)
+        return warped + self.project(correction), offsets, (attention[:, :, :, None] * offsets).sum(2).mean(1)
 
 # %% ../nbs/05_ham.ipynb #716f6118
 @dataclass(frozen=True)
 class Alignment:
     "What happened on the way, for losses and for looking"
-    warped:Tensor  # (B, T, 3, H, W) frames warped by the flow alone
-    error:Tensor   # (B, T, 1, H, W) E, zero at the reference
+    refined:Tensor # (B, T, 2, H, W) flow + δ, pixels of the frames' grid, zero at the reference
+    warped:Tensor  # (B, T, 3, H, W) frames warped by it
+    error:Tensor   # (B, T, 1, H, W) E, what the flow alone leaves, zero at the reference
     offsets:Tensor # (B, T, heads, points, 2, h, w) ΔP, pixels of the feature grid, zero at the reference
 
 # %% ../nbs/05_ham.ipynb #334f61c0
@@ -103,7 +104,7 @@ class HAM(nn.Module):
         heads:int=4, # see FGDA
         points:int=4, # see FGDA
         max_offset:float=10., # see FGDA
-        hidden:int=32, # see FGDA
+        hidden:int=24, # see FGDA
         error_guided:bool=True, # see FGDA
     ):
         super().__init__()
@@ -116,12 +117,10 @@ class HAM(nn.Module):
         reference:int=None, # index of the reference frame; default: the middle
     ) -> tuple: # aligned (B, T, C, h, w), Alignment
         r = reference_index(features.shape[1]) if reference is None else reference
-        moving, normal = supports(flow, r), normalize_exposure(frames.float())
-        warped = warp(torch.cat([supports(frames.float(), r), supports(normal, r)], 1), moving)
-        error = error_map(warped[:, 3:], for_supports(normal, r))
-        size = features.shape[-2:]
-        aligned, offsets = self.fgda(supports(features, r), for_supports(features, r), resize_flow(moving, size),
-                                     F.interpolate(error, size, mode='area'))
-        still = lambda x: x.new_zeros(len(features), *x.shape[1:])
-        return (rejoin(aligned, features[:, r], r),
-                Alignment(rejoin(warped[:, :3], frames[:, r], r), rejoin(error, still(error), r), rejoin(offsets, still(offsets), r)))
+        moving, normal, size = supports(flow, r), normalize_exposure(frames.float()), features.shape[-2:]
+        error = error_map(warp(supports(normal, r), moving), for_supports(normal, r))
+        aligned, offsets, shift = self.fgda(supports(features, r), for_supports(features, r), resize_flow(moving, size), F.interpolate(error, size, mode='area'))
+        refined = moving + resize_flow(shift, moving.shape[-2:])
+        track = lambda x: rejoin(x, x.new_zeros(len(features), *x.shape[1:]), r)
+        warped = rejoin(warp(supports(frames.float(), r), refined), frames[:, r], r)
+        return rejoin(aligned, features[:, r], r), Alignment(track(refined), warped, track(error), track(offsets))

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .core import KSRError, bicubic_matrix, reference_index
 from .flow import estimators, resize_flow, track_flow, warp
-from .ham import HAM
+from .ham import HAM, Alignment
 from .stft import STFT, TemporalFusion
 
 # %% ../nbs/07_restorer.ipynb #388406bb
@@ -60,7 +60,7 @@ class RestorerConfig:
 variants = dict( # v1 … plus: the proposal's steps; the rest: `final` with one thing changed
     v1=dict(alignment='flow'), v2={}, final={}, plus={},
     no_error_map=dict(error_guided=False), one_point=dict(ham_heads=1, ham_points=1), window_1=dict(window_size=(1, 4, 4)),
-    window_large=dict(window_size=(5, 8, 12)), no_gradient={}, no_perceptual={}, no_semantic={})
+    window_large=dict(window_size=(5, 8, 12)), no_charbonnier={}, no_gradient={}, no_perceptual={}, no_semantic={})
 sizes = dict(
     smoke=dict(features=8, dim=16, depth=2, head=8, head_depth=1, ham_heads=2),
     small=dict(),
@@ -173,8 +173,9 @@ class Restored:
     aggregated:Tensor  # (B, 3, 2H, 2W) weighted aligned mean, enlarged
     aligned:Tensor     # (B, T, 3, H, W) frames warped onto the reference, with its exposure
     flow:Tensor        # (B, T, 2, H, W) reference → frame, pixels; zero at the reference
+    refined:Tensor     # (B, T, 2, H, W) the flow as the deformable attention mends it; the same without it
     offsets:Tensor     # sampling offsets of the deformable attention; None without it
-    error:Tensor       # (B, T, C, H, W) |warped − reference|, what the alignment left over
+    error:Tensor       # (B, T, C, H, W) |warped − reference|, what the flow alone leaves over
     weights:Tensor     # (B, T, h, w) trust in each frame, summing to 1 over T
 
     @property
@@ -216,17 +217,21 @@ class Restorer(nn.Module):
         self.fuse = TemporalFusion(c.dim, c.num_heads)
         self.head = Head(c)
 
-    def align(self, frames, features, flow, reference) -> tuple:
-        "Aligned features (B, T, C, h, w), aligned frames (B, T, 3, H, W), error, offsets"
-        if self.ham is not None:
-            aligned, a = self.ham(features, frames, flow, reference)
-            return aligned, a.warped, a.error, a.offsets
+    def align(self,
+        frames:Tensor, # (B, T, 3, H, W) at one exposure
+        flow:Tensor, # (B, T, 2, H, W) reference → frame, pixels
+        reference:int, # index of the reference frame
+    ) -> tuple: # aligned features (B, T, C, h, w), Alignment; its `offsets` None without deformable attention
+        "Features and frames brought onto the reference"
+        features = each_frame(self.phi, frames)
+        if self.ham is not None: return self.ham(features, frames, flow, reference)
         warped = warp_track(frames, flow)
-        return warp_track(features, flow), warped, (warped - frames[:, reference, None]).abs(), None
+        return warp_track(features, flow), Alignment(flow, warped, (warped - frames[:, reference, None]).abs(), None)
 
     def forward(self,
         frames:Tensor, # (B, T, 3, H, W) in [0, 1]
         reference:int=None, # index of the reference frame; None: the middle one
+        disturb=None, # flow (B, T, 2, H, W) → flow, put between the estimator and the alignment: see `disturbed_flow`
     ) -> Restored:
         c = self.config
         if frames.ndim != 5 or frames.shape[2:] != (3, *c.canvas):
@@ -235,13 +240,14 @@ class Restorer(nn.Module):
         reference = reference_index(T) if reference is None else reference
         frames = match_exposure(frames, reference)
         flow = track_flow(self.flow, frames, reference)
-        features, aligned, error, offsets = self.align(frames, each_frame(self.phi, frames), flow, reference)
+        if disturb is not None: flow = disturb(flow)
+        features, a = self.align(frames, flow, reference)
         tokens = self.stft(each_frame(self.merge, features), reference)
         fused, weights = self.fuse(tokens, reference)
-        aggregated = upsample(weighted_mean(aligned, weights))
-        detail = rearrange(aligned[:, nearest_frames(T, reference, c.detail_frames)], 'b t c h w -> b (t c) h w')
+        aggregated = upsample(weighted_mean(a.warped, weights))
+        detail = rearrange(a.warped[:, nearest_frames(T, reference, c.detail_frames)], 'b t c h w -> b (t c) h w')
         residual = self.head(fused, weighted_mean(features, weights), detail)
-        return Restored(aggregated + residual.float(), fused, tokens, aggregated, aligned, flow, offsets, error, weights)
+        return Restored(aggregated + residual.float(), fused, tokens, aggregated, a.warped, flow, a.refined, a.offsets, a.error, weights)
 
 # %% ../nbs/07_restorer.ipynb #6d88d9d3
 class KnownFlow(nn.Module):

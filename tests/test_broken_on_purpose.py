@@ -29,6 +29,10 @@ breaks = {
     'p values are not corrected': ('15_figures', "iter(holm([p for f in found for *_, p in f['tests']]) if found else ())", "iter([p for f in found for *_, p in f['tests']])"),
     'views are ignored': ('13_reading', 'seen = [view(frames.to(self.device), **views[name]) for name in self.looks]', 'seen = [frames.to(self.device) for name in self.looks]'),
     'semantic loss is zero': ('09_losses', 'return ((1 - label_smoothing) * right + label_smoothing * spread).mean()', 'return 0 * ((1 - label_smoothing) * right + label_smoothing * spread).mean()'),
+    'no flow is made wrong': ('04_flow', 'return flow + (field.unflatten', 'return flow + 0 * (field.unflatten'),
+    'refined flow is the flow': ('05_ham', 'refined = moving + resize_flow(shift,', 'refined = moving + 0 * resize_flow(shift,'),
+    'training sees no wrong flow': ('12_experiment', 'restored = net.restorer(batch.frames, disturb=partial(disturbed_flow, generator=generator))', 'restored = net.restorer(batch.frames)'),
+    'the picture learns from the reader by itself': ('12_experiment', "image if 'semantic' in weights else image.detach()", 'image'),
     'semantic weight is zero': ('09_losses', "'perceptual': 0.1, 'semantic': 0.5}", "'perceptual': 0.1, 'semantic': 0}"),
 }
 
