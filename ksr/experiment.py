@@ -279,7 +279,7 @@ class Config:
     ema:float = 0.999 # decay of the averaged weights
     init:str = '' # weights to start from: a name under ksr/weights or a file; empty: from nothing
     reader:str = '' # weights whose reader alone is taken over; empty: that of `init`
-    aligner:str = '' # weights whose flow network is taken over, and Φ and deformable attention too where no stage `deformation` trains them anew; empty: those of `init`
+    aligner:str = '' # weights whose flow network and Φ are taken over, and the deformable attention too where no stage `deformation` trains one anew; empty: those of `init`
     data:str = '' # folder of real labelled tracks that half of the training tracks are taken from; empty: none
     flow_data:str = '' # folder that holds FlyingChairs or Sintel as torchvision lays them out, for the stage `flow`; empty: none, and no such stage
     typical:str = '' # comma-separated parts of the generator whose variation is left out: plates, scene, camera
@@ -586,7 +586,7 @@ def run(
     net = load_net(config.init) if config.init else KSRNet(config.variant, config.size)
     if (net.variant, net.size) != (config.variant, config.size): raise KSRError(f'init={config.init!r} is {net.variant}/{net.size}, the settings say {config.variant}/{config.size}')
     if config.reader: take_over(net, config.reader, ('recognizer',))
-    if config.aligner: take_over(net, config.aligner, aligning[:1] if 'deformation' in config.stage_names else aligning)
+    if config.aligner: take_over(net, config.aligner, aligning[:2] if 'deformation' in config.stage_names else aligning)
     if config.compile: net.recognizer.encoder.compile()
     further = dict(flow=PairTracks(root/config.flow_data, config.seed)) if config.flow_data else {}
     stages = protocol_stages(config.protocol, config.scale, config.stage_names, config.lr_scale, config.teacher, tuple(further))

@@ -73,6 +73,9 @@ class Features(nn.Sequential):
         dim:int, # channels
     ):
         super().__init__(nn.PixelUnshuffle(2), nn.Conv2d(12, dim, 3, padding=1), nn.SiLU(), nn.Conv2d(dim, dim, 3, padding=1))
+        for layer in list(self)[1::2]: # louder than PyTorch's default: the deformable attention then begins to learn after 270 steps instead of more than 350
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, x:Tensor) -> Tensor: return super().forward(2 * x - 1)
 
