@@ -524,7 +524,7 @@ def confusion_figure(
 
 # %% ../nbs/15_figures.ipynb #cdeff7c3
 angles = (0, 180, -45, 45, 225, 135, -90, 90, -22, 22, 202, 158, -68, 68, 248, 112)
-places = [(d * math.cos(math.radians(a)), d * math.sin(math.radians(a))) for d in (6, 12, 18, 26, 36, 48, 60) for a in angles] # points
+places = [(d * math.cos(math.radians(a)), d * math.sin(math.radians(a))) for d in (6, 12, 18, 26, 36, 48, 60, 74, 90) for a in angles] # points
 
 def covers(
     boxes, # (x0, y0, x1, y1) in pixels
@@ -540,19 +540,21 @@ def free_place(
     ax, # axes with a layout that no longer changes
     point, # (x, y) in data coordinates
     text:str, # to be written near it
-    full, # (x0, y0, x1, y1) in pixels where it must not be written
+    full, # (x0, y0, x1, y1) in pixels of points and names
+    thin, # the same of intervals and lines, which a line to the label may cross if it must
 ) -> tuple: # (dx, dy) points from the point, the box of the text in pixels
     "The nearest place for a label, if possible one to which a line leads that crosses nothing"
     start, crossed = ax.transData.transform(point), None
-    others = [box for box in full if not covers([box], start, start)]
+    others, lines = ([box for box in boxes if not covers([box], start, start)] for boxes in (full, thin))
     for dx, dy in places:
         note = ax.annotate(text, point, (dx, dy), textcoords='offset points', fontsize=7, **beside(dx, dy))
         box = note.get_window_extent().padded(ax.figure.dpi / 72)
         note.remove()
         inside = ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 and ax.bbox.y0 <= box.y0 and box.y1 <= ax.bbox.y1
-        if not inside or any(box.overlaps(Bbox.from_extents(other)) for other in full): continue
-        if not covers(others, start, start + np.array([dx, dy]) * ax.figure.dpi / 72): return (dx, dy), box
-        crossed = crossed or ((dx, dy), box)
+        if not inside or any(box.overlaps(Bbox.from_extents(other)) for other in (*full, *thin)): continue
+        end = start + np.array([dx, dy]) * ax.figure.dpi / 72
+        if not covers([*others, *lines], start, end): return (dx, dy), box
+        if not covers(others, start, end): crossed = crossed or ((dx, dy), box)
     if crossed: return crossed
     raise KSRError(f'no room for the label {text!r}: expected fewer systems, or points further apart')
 
@@ -572,14 +574,15 @@ def place_labels(
     ax.figure.draw_without_rendering()
     ax.figure.set_layout_engine('none')
     pixels, scale = ax.transData.transform, ax.figure.dpi / 72
-    full = [(*(pixels(p) - 3.5 * scale), *(pixels(p) + 3.5 * scale)) for p in points] + [(*(pixels(b[:2]) - scale), *(pixels(b[2:]) + scale)) for b in bars]
+    full = [(*(pixels(p) - 3.5 * scale), *(pixels(p) + 3.5 * scale)) for p in points]
+    thin = [(*(pixels(b[:2]) - scale), *(pixels(b[2:]) + scale)) for b in bars]
     for point, text in zip(points, texts):
-        offset, box = free_place(ax, point, text, full)
+        offset, box = free_place(ax, point, text, full, thin)
         ax.annotate(text, point, offset, textcoords='offset points', fontsize=7, **beside(*offset))
         full.append(box.extents)
         if math.hypot(*offset) < 7: continue
         ax.annotate('', point, offset, textcoords='offset points', arrowprops=dict(arrowstyle='-', lw=.4, color=grey, shrinkA=0, shrinkB=2))
-        full += [(*(p - scale), *(p + scale)) for p in np.linspace(pixels(point), pixels(point) + np.array(offset) * scale, 8)]
+        thin += [(*(p - scale), *(p + scale)) for p in np.linspace(pixels(point), pixels(point) + np.array(offset) * scale, 24)]
     ax.figure.dpi = shown
 
 # %% ../nbs/15_figures.ipynb #7f61d10f
@@ -615,6 +618,7 @@ def cost_accuracy(
     ax.set(xlabel='cost (GFLOP a track)', ylabel='recognition rate (share of plates)', title=set_labels.get(name, name))
     log_ticks(ax, [cost[s] for s in shown])
     ax.margins(x=.3, y=.1)
+    ax.set_ylim(top=ax.get_ylim()[1] + .35 * np.ptp(ax.get_ylim())) # room for names above
     place_labels(ax, [p for p, _ in bars], [look(s).label for s in shown], [b for _, b in bars])
     return fig
 
@@ -829,7 +833,7 @@ def alignment_figure(
     "Where the flow fails, what the network sees of it, where it looks instead, and what error is left then"
     offsets = maps['offsets']
     size, worst = np.hypot(offsets[..., 0], offsets[..., 1]), maps['flow_error'].max()
-    fig, axes = maps_figure(pictures.frames, [('flow error\n(px)', maps['flow_error'], worst), ('residual\n(std. dev.)', maps['error'], maps['error'].max()),
+    fig, axes = maps_figure(pictures.frames, [('flow err.\n(px)', maps['flow_error'], worst), ('residual\n(s. d.)', maps['error'], maps['error'].max()),
         ('offset\n(cells)', size, size.max()), ('refined\n(px)', maps['refined_error'], worst)])
     h, w = size.shape[1:]
     for ax, o, s in zip(axes[3], offsets, size):
