@@ -247,7 +247,7 @@ looks = dict(single=Look('single frame', pale, 'o'), best=Look('best frame', pal
     v2=Look('V2', blue, '^'), final=Look('Final', green, 'o'), plus=Look('plus', purple, 'D'),
     no_error_map=Look('no error map', green, '<'), one_point=Look('one head, one point', green, '>'), window_1=Look('window of one frame', green, 'd'), window_large=Look('large windows', green, 'D'),
     no_charbonnier=Look('no Charbonnier loss', green, 'P'), no_gradient=Look('no gradient loss', green, 'v'), no_semantic=Look('no semantic loss', green, '^'), no_perceptual=Look('no perceptual loss', green, 's'),
-    shipped=Look('shipped', purple, '*')) | {'shipped, image alone': Look('shipped, image alone', purple, 'x')}
+    shipped=Look('shipped', purple, '*')) | {'shipped, image alone': Look('shipped, image alone', purple, 'x'), 'community compute': Look('ResNet-34 + CTC*, same compute', orange, 'X')}
 set_labels = dict(drawn='drawn tracks', bench='drawn benchmark', br_dev='real plates (br_dev)')
 
 # %% ../nbs/15_figures.ipynb #5b4490ce
