@@ -586,11 +586,11 @@ def run(
     net = load_net(config.init) if config.init else KSRNet(config.variant, config.size)
     if (net.variant, net.size) != (config.variant, config.size): raise KSRError(f'init={config.init!r} is {net.variant}/{net.size}, the settings say {config.variant}/{config.size}')
     if config.reader: take_over(net, config.reader, ('recognizer',))
-    if config.aligner: take_over(net, config.aligner, aligning[:2] if 'deformation' in config.stage_names else aligning)
     if config.compile: net.recognizer.encoder.compile()
     further = dict(flow=PairTracks(root/config.flow_data, config.seed)) if config.flow_data else {}
     stages = protocol_stages(config.protocol, config.scale, config.stage_names, config.lr_scale, config.teacher, tuple(further))
     if net.restorer.ham is None: stages = [s for s in stages if s.task != 'deformation']
+    if config.aligner: take_over(net, config.aligner, aligning[:2] if 'deformation' in [s.task for s in stages] else aligning)
     cfg = LearnerConfig(seed=config.seed, batch_size=config.batch_size, accumulate=config.accumulate, ema=config.ema, bf16=best_dtype(device) == torch.bfloat16)
     data, held = SyntheticTracks(config.seed, split='train', device=device, typical=config.typical_parts), []
     if config.data:
