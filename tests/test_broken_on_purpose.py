@@ -32,6 +32,7 @@ breaks = {
     'no flow is made wrong': ('04_flow', 'return flow + (field.unflatten', 'return flow + 0 * (field.unflatten'),
     'refined flow is the flow': ('05_ham', 'refined = moving + resize_flow(shift,', 'refined = moving + 0 * resize_flow(shift,'),
     'training sees no wrong flow': ('12_experiment', 'restored = net.restorer(batch.frames, disturb=partial(disturbed_flow, generator=generator))', 'restored = net.restorer(batch.frames)'),
+    'end to end sees no wrong flow': ('12_experiment', 'restored, reader = net.restorer(batch.frames, disturb=partial(disturbed_flow, generator=generator)), net.recognizer', 'restored, reader = net.restorer(batch.frames), net.recognizer'),
     'the picture learns from the reader by itself': ('12_experiment', "image if 'semantic' in weights else image.detach()", 'image'),
     'semantic weight is zero': ('09_losses', "'perceptual': 0.1, 'semantic': 0.5}", "'perceptual': 0.1, 'semantic': 0}"),
 }
