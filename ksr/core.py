@@ -50,9 +50,10 @@ def project(
     points:Tensor, # (..., 2, N) or broadcastable, x first
     horizon:float=None, # smallest denominator, > 0, where points beyond the horizon may occur; None: there are none
 ) -> Tensor: # (..., 2, N)
-    "Apply a homography to points"
-    q = homography[..., :2] @ points + homography[..., 2:]
-    return q[..., :2, :] / (q[..., 2:, :] if horizon is None else q[..., 2:, :].clamp(min=horizon))
+    "Apply a homography to points, in their own precision also under autocast"
+    x, y = points.unbind(-2)
+    a, b, c = (homography[..., i, :1] * x + homography[..., i, 1:2] * y + homography[..., i, 2:] for i in range(3))
+    return torch.stack([a, b], -2) / (c if horizon is None else c.clamp(min=horizon))[..., None, :]
 
 # %% ../nbs/00_core.ipynb #afdd7140
 def best_device(
