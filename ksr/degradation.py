@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['PLATE_MM', 'SCENE_MM', 'SCENE_ORIGIN_MM', 'PX_PER_MM', 'native_max', 'oversampling', 'margin', 'lattice_step',
            'luma_table', 'chroma_table', 'to_ycc', 'soft_window', 'scene_axes', 'random_body', 'random_bands',
-           'random_clutter', 'random_holder', 'random_light', 'scene', 'pose', 'project', 'plate_corners', 'crop',
-           'random_width', 'random_track', 'shimmer', 'random_shimmer', 'lattice', 'keys', 'between_nodes', 'look',
-           'sample_scene', 'exact_flow', 'native_corners', 'curved_motion', 'linear_motion', 'psf', 'random_blur',
-           'blur_matrix', 'expose', 'meter', 'tone', 'random_tone', 'rain', 'random_rain', 'noise', 'random_noise',
-           'fill', 'bayer_mask', 'mosaic', 'separable', 'sharpen', 'random_sharpen', 'quantisation', 'block_cosines',
+           'random_clutter', 'random_holder', 'random_light', 'scene', 'pose', 'plate_corners', 'crop', 'random_width',
+           'random_track', 'shimmer', 'random_shimmer', 'lattice', 'keys', 'between_nodes', 'look', 'sample_scene',
+           'exact_flow', 'native_corners', 'curved_motion', 'linear_motion', 'psf', 'random_blur', 'blur_matrix',
+           'expose', 'meter', 'tone', 'random_tone', 'rain', 'random_rain', 'noise', 'random_noise', 'fill',
+           'bayer_mask', 'mosaic', 'separable', 'sharpen', 'random_sharpen', 'quantisation', 'block_cosines',
            'block_bases', 'block_matrices', 'jpeg', 'resample_matrix', 'resample', 'random_codec', 'h264',
            'repeat_blocks', 'random_repeats', 'Theta', 'null_theta', 'sample_theta', 'Degraded', 'only', 'to_sensor',
-           'per_frame', 'camera', 'store', 'canvas_matrices', 'to_canvas', 'degrade']
+           'per_frame', 'camera', 'store', 'canvas_matrices', 'canvas_from_native', 'degrade']
 
 # %% ../nbs/02_degradation.ipynb #47663d27
 import math
@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .core import KSRError, Draws, area_matrix, bicubic_matrix, canvas, hr_canvas, pixel_grid, reference_index
+from .core import KSRError, Draws, area_matrix, bicubic_matrix, canvas, hr_canvas, pixel_grid, project, reference_index
 
 # %% ../nbs/02_degradation.ipynb #64c285bc
 PLATE_MM = (400, 130)        # width, height of a plate
@@ -162,15 +162,6 @@ def pose(
     down = torch.stack([shear * c - s, shear * s + c]) * stretch * scale
     rows = [torch.stack([c * scale, down[0], zero], -1), torch.stack([s * scale, down[1], zero], -1)]
     return torch.stack(rows + [torch.cat([perspective, torch.ones_like(scale)[..., None]], -1)], -2)
-
-# %% ../nbs/02_degradation.ipynb #ed8e4343
-def project(
-    homography:Tensor, # (..., 3, 3)
-    points:Tensor, # (..., 2, N) or broadcastable, x first
-) -> Tensor: # (..., 2, N)
-    "Apply a homography to points"
-    q = homography[..., :2] @ points + homography[..., 2:]
-    return q[..., :2, :] / q[..., 2:, :]
 
 # %% ../nbs/02_degradation.ipynb #7db4d18f
 def plate_corners(
@@ -895,11 +886,11 @@ def store(
 def canvas_matrices(
     device, # device of the result
 ) -> tuple: # (33, 32, 32), (65, 96, 64): bicubic matrices by native height and by native width
-    "Every matrix that `to_canvas` can need"
+    "Every matrix that `canvas_from_native` can need"
     return tuple(bicubic_matrix(torch.arange(n + 1).clamp(min=1), n, m).to(device) for n, m in zip(native_max, canvas))
 
 # %% ../nbs/02_degradation.ipynb #fbb71177
-def to_canvas(
+def canvas_from_native(
     native:Tensor, # (N, 3, 32, 64) 0–255
     size:Tensor, # (N, 2) native (h, w)
 ) -> Tensor: # (N, 3, 32, 96) in [0, 1]
@@ -922,6 +913,6 @@ def degrade(
         gain = theta.gain * meter(light[:, r], theta.sensor[:, r], theta.level)[:, None, None]
         native = store(camera(light, theta, gain, draws), theta)
         hr = tone(clean, gain[:, r], theta.gamma[:, r], theta.lift[:, r], theta.gray)
-        frames = to_canvas(native, theta.size.flatten(0, 1)).unflatten(0, (B, T))
+        frames = canvas_from_native(native, theta.size.flatten(0, 1)).unflatten(0, (B, T))
         return Degraded(frames, native.unflatten(0, (B, T)), theta.size, hr, exact_flow(theta.homography, theta.waves),
             native_corners(theta.homography, theta.waves, theta.size))

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['estimators', 'sample_at', 'warp', 'resize_flow', 'forward_backward_error', 'homography_equations', 'from_unknowns',
-           'corners_homography', 'project', 'unit_grid', 'homography_flow', 'fit_homography', 'luminance',
-           'normalize_exposure', 'end_point_error', 'charbonnier', 'centre_weight', 'flow_loss', 'inside', 'smoothness',
-           'photometric_loss', 'neighbours', 'local_costs', 'Matching', 'conv', 'zero_conv', 'FlowNet', 'ZeroFlow',
-           'supports', 'for_supports', 'rejoin', 'track_flow', 'disturbed_flow', 'working_size', 'Upscaled',
-           'read_weights', 'load_strictly', 'ask_raft', 'raft', 'imports_from', 'build_flowformer', 'ask_flowformer',
-           'flowformer', 'flow_pair', 'flow_pairs']
+           'corners_homography', 'unit_grid', 'homography_flow', 'fit_homography', 'luminance', 'normalize_exposure',
+           'end_point_error', 'soft_abs', 'centre_weight', 'flow_loss', 'inside', 'smoothness', 'photometric_loss',
+           'neighbours', 'local_costs', 'Matching', 'conv', 'zero_conv', 'FlowNet', 'ZeroFlow', 'supports',
+           'for_supports', 'rejoin', 'track_flow', 'disturbed_flow', 'working_size', 'Upscaled', 'read_weights',
+           'load_strictly', 'ask_raft', 'raft', 'imports_from', 'build_flowformer', 'ask_flowformer', 'flowformer',
+           'flow_pair', 'flow_pairs']
 
 # %% ../nbs/04_flow.ipynb #83bb10f0
 import hashlib, importlib, math, re, sys
@@ -24,7 +24,7 @@ from einops import rearrange, repeat
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .core import pixel_grid, ready_torchvision, reference_index, resize, canvas, KSRError
+from .core import pixel_grid, project, ready_torchvision, reference_index, resize, canvas, KSRError
 
 # %% ../nbs/04_flow.ipynb #41843d3c
 def sample_at(
@@ -100,16 +100,6 @@ def corners_homography(
         scale = torch.stack([unit, unit, torch.ones_like(unit)], 1)
         return from_unknowns(torch.linalg.solve(matrix, right)) * scale[:, :, None] / scale[:, None]
 
-# %% ../nbs/04_flow.ipynb #8827e84b
-def project(
-    homography:Tensor, # (B, 3, 3)
-    points:Tensor, # (B, 2, ...) x first
-) -> Tensor: # (B, 2, ...)
-    "Homogeneous multiplication and division; nothing goes beyond the horizon, so the result is finite"
-    x, y = points.unbind(1)
-    row = lambda i: sum(homography[:, i, j].reshape(-1, *[1] * (x.ndim - 1)) * v for j, v in enumerate((x, y, torch.ones_like(x))))
-    return torch.stack([row(0), row(1)], 1) / row(2).clamp(min=1e-2)[:, None]
-
 # %% ../nbs/04_flow.ipynb #035c5be7
 def unit_grid(
     h:int, # rows
@@ -128,7 +118,7 @@ def homography_flow(
 ) -> Tensor: # (B, 2, h, w) pixels of the grid
     "The flow of a moving plane: Hp − p"
     grid = (unit_grid if unit else pixel_grid)(h, w, homography.device)[None].expand(len(homography), -1, -1, -1).to(homography.dtype)
-    flow = project(homography, grid) - grid
+    flow = project(homography, grid.flatten(2), horizon=1e-2).unflatten(2, (h, w)) - grid
     return flow * flow.new_tensor([w / 2, h / 2])[:, None, None] if unit else flow
 
 # %% ../nbs/04_flow.ipynb #efec5c21
@@ -174,7 +164,7 @@ def end_point_error(
     return error.mean() if valid is None else (error * valid).sum() / valid.sum().clamp(min=1e-6)
 
 # %% ../nbs/04_flow.ipynb #8eeba83c
-def charbonnier(
+def soft_abs(
     x:Tensor, # any shape
     eps:float=.01, # where the parabola becomes a straight line
 ) -> Tensor:
@@ -220,7 +210,7 @@ def smoothness(
     "Edge-aware curvature: mean |∂²F| exp(−|∂L|), along x and along y"
     def along(axis):
         edge = guide.diff(dim=axis).abs().mean(1, keepdim=True).narrow(axis, 0, guide.shape[axis] - 2)
-        return (charbonnier(flow.diff(n=2, dim=axis)) * torch.exp(-edge)).mean()
+        return (soft_abs(flow.diff(n=2, dim=axis)) * torch.exp(-edge)).mean()
     return along(-1) + along(-2)
 
 # %% ../nbs/04_flow.ipynb #cef41c85
@@ -233,7 +223,7 @@ def photometric_loss(
     "Unsupervised: Charbonnier between the exposure-normalised reference and warped frame, plus smoothness"
     flow = flow.float()
     target, seen = normalize_exposure(reference.float()), inside(flow.detach())
-    difference = charbonnier(warp(normalize_exposure(frame.float()), flow) - target).mean(1, keepdim=True)
+    difference = soft_abs(warp(normalize_exposure(frame.float()), flow) - target).mean(1, keepdim=True)
     return (difference * seen).sum() / seen.sum().clamp(min=1) + smooth * smoothness(flow, target)
 
 # %% ../nbs/04_flow.ipynb #8e2514e4

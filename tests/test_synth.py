@@ -43,9 +43,9 @@ def test_sample_is_whole_and_drawn_as_its_note_says():
     assert {p.name: track_sha256(p) for p in find_tracks(sample)} == {t: r['sha256'] for t, r in rows.items()}
     assert {(r['layout'], r['scenario']) for r in rows.values()} == {(layout, s) for layout in ('Brazilian', 'Mercosur') for s in 'AB'}
     how = json.loads((sample/'synth.json').read_text(encoding='utf-8'))
-    command = f'ksr_synth data/sample --n {how["n"]} --seed {how["seed"]} --severity {how["severity"]} --split {how["split"]}'
+    command = f'ksr_synth data/sample --n {how["n"]} --seed {how["seed"]} --severity {how["severity"]} --role {how["role"]}'
     assert command in (root/'data'/'README.md').read_text(encoding='utf-8')
     for s in 'AB':
         numbers = [i for i in range(how['n']) if 'AB'[i % 2] == s]
-        tracks = SyntheticTracks(how['seed'], severity=parse_severity(how['severity']), scenario=s, split=how['split']).tracks(numbers)
+        tracks = SyntheticTracks(how['seed'], severity=parse_severity(how['severity']), scenario=s, role=how['role']).tracks(numbers)
         assert [t.text for t, *_ in tracks] == [rows[t.id]['text'] for t, *_ in tracks]
