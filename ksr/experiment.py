@@ -785,7 +785,7 @@ def start_training(
     if processes < 1 or config.accumulate % processes: raise KSRError(f'processes={processes}: expected a divisor of accumulate={config.accumulate}, whose micro-batches they share')
     if where.type == 'cuda' and processes > torch.cuda.device_count(): raise KSRError(f'processes={processes}: expected at most {torch.cuda.device_count()}, one for each GPU')
     if processes == 1: return train_worker(settings, run_dir, device)
-    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // processes)))
+    for name, value in dict(OMP_NUM_THREADS=max(1, (os.cpu_count() or 1) // processes), TORCH_CPP_LOG_LEVEL='ERROR').items(): os.environ.setdefault(name, str(value))
     launch = LaunchConfig(1, 1, processes, run_id='ksr', rdzv_backend='c10d', rdzv_endpoint='127.0.0.1:0', local_addr='127.0.0.1', max_restarts=0)
     try: elastic_launch(launch, train_worker)(settings, run_dir, device)
     except ChildFailedError as e: raise KSRError(f'process {min(e.failures)} of {processes} failed (exit code {e.failures[min(e.failures)].exitcode}) and the others were stopped; the same command goes on from the last checkpoint') from e
