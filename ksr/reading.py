@@ -307,9 +307,9 @@ def run_read(
     reader, failed = Reader.from_pretrained(weights, device), False
     with out_file(out) as add_line, json_file(json, reader.weights) as add_details:
         for _, reading in read_folders(reader, folders, lost):
-            if reading.text: print(reading.line, flush=True)
             if restored: write_restored(reading, restored)
             add_line(reading), add_details(reading)
+            if reading.text: print(reading.line, flush=True)
             failed |= reading.failed
     return int(failed)
 
