@@ -170,7 +170,8 @@ def read_tracks(self:Reader,
         for T, same in groupby(some, lambda track: len(track.frames)):
             same = list(same)
             out = self.read_batch(torch.stack([to_canvas(t.frames) for t in same])) if T else None
-            for i, t in enumerate(same): yield t, make_reading(t, row(out, i)) if T else Reading(t.id, problems=list(t.problems), path=t.path)
+            for i, track in enumerate(same):
+                yield track, make_reading(track, row(out, i)) if T else Reading(track.id, problems=list(track.problems), path=track.path)
 
 # %% ../nbs/13_reading.ipynb #9bbf9c0e
 def chunks(
@@ -226,8 +227,8 @@ def refuse_shared(
     folders, # of `find_folders`
 ):
     "`KSRError` if two tracks have one name: a line for each name, with all its folders"
-    shared = shared_names(folders).items()
-    if shared: raise KSRError('\n'.join(f'{name}: is the name of {" and of ".join(map(str, some))}; expected one track of a name' for name, some in shared))
+    said = [f'{name}: is the name of {" and of ".join(map(str, some))}; expected one track of a name' for name, some in shared_names(folders).items()]
+    if said: raise KSRError('\n'.join(said))
 
 # %% ../nbs/13_reading.ipynb #5a6e4ec6
 def report(
@@ -317,7 +318,7 @@ def run_read(
 def finish(
     action, # function of no arguments → exit code
 ):
-    "Run a command; an error a user can act on is a line or two and exit code 1, not a traceback; when it is told to end, it tidies up first"
+    "Run a command; an error a user can act on is exit code 1, not a traceback; told to end, it tidies up first"
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try: code = action()
     except (KSRError, OSError) as e:
@@ -370,8 +371,8 @@ def summarise(
     scores, # of Score, all with a true text
 ) -> list: # rows of `summary`
     "The measures over all tracks, by layout, scenario and width; an unreadable track counts as wrong"
-    groups = dict(layout=[s.track.layout for s in scores], scenario=[s.track.scenario or '–' for s in scores], width=[s.width for s in scores])
-    groups['layout and width'] = [f'{s.track.layout} {s.width}' for s in scores]
+    groups = dict(layout=[s.track.layout for s in scores], scenario=[s.track.scenario or '–' for s in scores])
+    groups |= {'width': [s.width for s in scores], 'layout and width': [f'{s.track.layout} {s.width}' for s in scores]}
     return summary([s.read for s in scores], [s.track.text for s in scores], [s.confidence for s in scores], groups=groups)
 
 # %% ../nbs/13_reading.ipynb #c94e2b6f
