@@ -18,9 +18,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from . import recognizer as P
-from .core import KSRError, canvas, hr_canvas, ready_torchvision, reference_index, resize
+from .core import KSRError, canvas, hr_canvas, project, ready_torchvision, reference_index, resize
 from .flow import conv, corners_homography, fit_homography, for_supports, forward_backward_error, from_unknowns, homography_equations, homography_flow
-from .flow import project, rejoin, resize_flow, supports, track_flow, unit_grid
+from .flow import rejoin, resize_flow, supports, track_flow, unit_grid
 from .metrics import sharpness
 from .plates import alphabet, decode, slots
 from .restorer import each_frame, match_exposure, upsample, warp_track
@@ -121,7 +121,7 @@ def ransac_homography(
         grid = unit_grid(*cells, flow.device)
         chosen = one_per_quadrant(*cells, hypotheses, generator).to(flow.device)
         found = candidate_homographies(rearrange(votes, 'n xy h w -> n (h w) xy'), grid.flatten(1).mT, chosen)
-        moved = project(found.flatten(0, 1), grid.expand(found.shape[:2].numel(), -1, -1, -1)).unflatten(0, found.shape[:2])
+        moved = project(found, grid.flatten(1), horizon=1e-2).unflatten(-1, cells)
         off = moved - grid - votes[:, None]
         agree = (off / unit).square().sum(2) < inlier ** 2
         best = agree.sum((2, 3)).argmax(1)
