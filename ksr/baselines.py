@@ -6,8 +6,8 @@
 __all__ = ['baselines', 'pictures_to_learn', 'restran_sizes', 'FilterSettings', 'both_directions', 'excess', 'temporal_filter',
            'one_per_quadrant', 'candidate_homographies', 'ransac_homography', 'plane_flow', 'spatial_refine',
            'nearest_valid', 'trimmed_mean', 'Refined', 'corner_pairs', 'mf_lpr2', 'frame_pictures', 'sharpest',
-           'matched', 'aligned_mean', 'any_frame', 'Baseline', 'SpatialTransformer', 'columns_trunk', 'FrameAttention',
-           'ResTran', 'text_log_probability', 'best_path', 'Community']
+           'matched', 'aligned_mean', 'any_frame', 'only_read', 'Baseline', 'SpatialTransformer', 'columns_trunk',
+           'FrameAttention', 'ResTran', 'text_log_probability', 'best_path', 'Community']
 
 # %% ../nbs/14_baselines.ipynb #649ba169
 import copy, math
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from . import recognizer as P
 from .core import KSRError, canvas, hr_canvas, project, ready_torchvision, reference_index, resize
+from .experiment import Answer
 from .flow import conv, corners_homography, fit_homography, for_supports, forward_backward_error, from_unknowns, homography_equations, homography_flow
 from .flow import rejoin, resize_flow, supports, track_flow, unit_grid
 from .metrics import sharpness
@@ -121,7 +122,7 @@ def ransac_homography(
         grid = unit_grid(*cells, flow.device)
         chosen = one_per_quadrant(*cells, hypotheses, generator).to(flow.device)
         found = candidate_homographies(rearrange(votes, 'n xy h w -> n (h w) xy'), grid.flatten(1).mT, chosen)
-        moved = project(found, grid.flatten(1), horizon=1e-2).unflatten(-1, cells)
+        moved = project(found.flatten(0, 1), grid.flatten(-2), horizon=1e-2).unflatten(-1, grid.shape[-2:]).unflatten(0, found.shape[:2])
         off = moved - grid - votes[:, None]
         agree = (off / unit).square().sum(2) < inlier ** 2
         best = agree.sum((2, 3)).argmax(1)
@@ -266,6 +267,15 @@ def any_frame(
 
 pictures_to_learn = baselines | dict(vote=lambda frames, estimator, generator: any_frame(frames, generator))
 
+# %% ../nbs/14_baselines.ipynb #b14e0001
+def only_read(
+    loss:Tensor, # scalar: how badly the text is read
+    weights:dict, # loss part → weight
+) -> tuple: # (loss, its detached parts, no figures), as the learner wants them
+    "A loss of one part, `read`"
+    if set(weights) != {'read'}: raise KSRError(f"weights {weights}: expected one of 'read' and no other")
+    return weights['read'] * loss, dict(read=loss.detach()), {}
+
 # %% ../nbs/14_baselines.ipynb #d8b69e4f
 class Baseline(nn.Module):
     "A picture of the track and a reader for it"
@@ -294,20 +304,20 @@ class Baseline(nn.Module):
     def forward(self,
         batch, # a Batch
         task:str, # what the stage is called; there is one task
-        weights:dict, # permutations: orders per step, 4 by default
+        weights:dict, # loss part → weight; there is one part, `read`
+        options:dict, # permutations: orders per step, 4 by default
         generator:torch.Generator, # orders, frames, RANSAC
-    ) -> tuple: # (loss, dict of detached parts)
+    ) -> tuple: # (loss, its detached parts, no figures)
         memory = self.recognizer.encode(self.picture(batch.frames, generator))
-        logits = P.permuted_logits(self.recognizer, memory, batch.text, generator, weights.get('permutations', 4))
-        loss = P.permuted_loss(logits, batch.text).mean()
-        return loss, dict(read=loss.detach())
+        logits = P.permuted_logits(self.recognizer, memory, batch.text, generator, **dict(permutations=4) | options)
+        return only_read(P.permuted_loss(logits, batch.text).mean(), weights)
 
 # %% ../nbs/14_baselines.ipynb #8452e930
 from fastcore.basics import patch
 
 @patch
 @torch.no_grad()
-def answer(self:Baseline,
+def log_probabilities(self:Baseline,
     frames:Tensor, # (B, T, 3, 32, 96)
     seed:int=0, # of RANSAC's draws: the same frames give the same answer
 ) -> tuple: # log-probabilities (B, 7, 36), pictures (B, 3, 64, 192); of `vote`, the middle frame's
@@ -316,6 +326,15 @@ def answer(self:Baseline,
         return P.character_vote(P.frame_reads(self.recognizer, frames)), baselines['single'](frames, None, None)
     picture = self.picture(frames, torch.Generator().manual_seed(seed))
     return P.masked_log_probs(self.recognizer(picture)), picture
+
+@patch
+def answer(self:Baseline,
+    frames:Tensor, # (B, T, 3, 32, 96)
+) -> Answer:
+    "The baseline as a system"
+    log_p, picture = self.log_probabilities(frames)
+    read = P.read(log_p)
+    return Answer(read.texts, read.confidence, picture.float().clamp(0, 1))
 
 # %% ../nbs/14_baselines.ipynb #5ae5ef29
 class SpatialTransformer(nn.Module):
@@ -378,7 +397,7 @@ class ResTran(nn.Module):
         self.encoder = nn.Sequential(*(Block(self.dim, c['num_heads'], 4., qkv_bias=True) for _ in range(c['depth'])))
         self.head = nn.Sequential(nn.LayerNorm(self.dim), nn.Linear(self.dim, len(alphabet) + 1))
 
-    def fuse(self, frames:Tensor) -> tuple: # (B, T, 3, H, W) → fused columns (B, W, dim), weights (B, T, W)
+    def joined(self, frames:Tensor) -> tuple: # (B, T, 3, H, W) → fused columns (B, W, dim), weights (B, T, W)
         flat = P.standardize(resize(rearrange(frames, 'b t c h w -> (b t) c h w'), self.frame))
         seen = self.trunk(self.stn(flat).contiguous(memory_format=torch.channels_last)).mean(2)
         return self.attention(rearrange(seen, '(b t) d w -> b t w d', t=frames.shape[1]))
@@ -386,7 +405,7 @@ class ResTran(nn.Module):
     def forward(self,
         frames:Tensor, # (B, T, 3, 32, 96) in [0, 1]
     ) -> Tensor: # (B, W, 37) log-probabilities of every column; the blank is the last
-        x = self.fuse(frames)[0]
+        x = self.joined(frames)[0]
         position = P.position_code(P.grid_positions(1, x.shape[1]), self.dim).to(x)
         return self.head(self.encoder(x + position)).float().log_softmax(-1)
 
@@ -424,16 +443,17 @@ class Community(nn.Module):
     def forward(self,
         batch, # a Batch
         task:str, # what the stage is called; there is one task
-        weights:dict, # not used: there is one loss
+        weights:dict, # loss part → weight; there is one part, `read`, in nats per character
+        options:dict, # there are none
         generator:torch.Generator, # not used: nothing is drawn
-    ) -> tuple: # (loss, dict of detached parts): nats per character
-        loss = -text_log_probability(self.net(batch.frames), decode(batch.text)).mean() / slots
-        return loss, dict(read=loss.detach())
+    ) -> tuple: # (loss, its detached parts, no figures)
+        if options: raise KSRError(f'options {options}: expected none')
+        return only_read(-text_log_probability(self.net(batch.frames), decode(batch.text)).mean() / slots, weights)
 
     @torch.no_grad()
     def answer(self,
         frames:Tensor, # (B, T, 3, 32, 96)
-    ) -> tuple: # B strings of any length, confidences (B,) in [0, 1]
+    ) -> Answer: # texts of any length; no picture
         log_p = self.net(frames)
         texts = best_path(log_p)
-        return texts, text_log_probability(log_p, texts).exp().clamp(max=1.)
+        return Answer(texts, text_log_probability(log_p, texts).exp().clamp(max=1.))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['vgg16_file', 'vgg16_url', 'perceptual', 'terms', 'default_weights', 'charbonnier', 'gradient', 'gradient_profile',
            'feature_distance', 'vgg16_weights', 'lpips_model', 'lpips_distance_of', 'recognizer_distance_of',
-           'perceptual_distance', 'semantic', 'layout_penalty', 'Objective']
+           'perceptual_distance', 'semantic', 'Objective']
 
 # %% ../nbs/09_losses.ipynb #600deebc
 import math, warnings
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from .core import KSRError, ready_torchvision
 from .flow import load_strictly, read_weights
-from .plates import layout_names, slot_mask
 
 # %% ../nbs/09_losses.ipynb #1390a27a
 def charbonnier(
@@ -133,22 +132,12 @@ def semantic(
     spread = -log_probs.masked_fill(~allowed, 0).sum(-1) / allowed.sum(-1)
     return ((1 - label_smoothing) * right + label_smoothing * spread).mean()
 
-# %% ../nbs/09_losses.ipynb #3a8ed5ad
-def layout_penalty(
-    logits:Tensor, # (B, 7, 36) the reader's scores for every slot
-    layout:Tensor, # (B,) long, index of the plate's true layout
-) -> Tensor: # scalar in [0, 7], expected characters of the wrong kind on a plate
-    "Probability mass on letters where digits belong and the reverse (LCOFL's layout term, made soft)"
-    allowed = torch.stack([slot_mask(name) for name in layout_names]).to(logits.device)[layout]
-    return (logits.float().softmax(-1) * ~allowed).sum((1, 2)).mean()
-
 # %% ../nbs/09_losses.ipynb #f750ca72
 terms = { # name: (what it needs, how it is computed)
     'charbonnier': (('image', 'target'), charbonnier),
     'gradient':    (('image', 'target'), gradient_profile),
     'perceptual':  (('image', 'target', 'distance'), lambda image, target, distance: distance(image, target).mean()),
     'semantic':    (('logits', 'text'), semantic),
-    'layout':      (('logits', 'layout'), layout_penalty),
 }
 default_weights = {'charbonnier': 1.0, 'gradient': 0.5, 'perceptual': 0.1, 'semantic': 0.5}
 
@@ -174,16 +163,18 @@ class Objective:
     def needs(self) -> set: # the inputs without which it cannot be called
         return {what for name in self.active for what in terms[name][0]}
 
-    def __call__(self,
+    def parts(self,
         image=None, # (B, 3, H, W) restored plate
         target=None, # (B, 3, H, W) true plate
         logits=None, # (B, 7, 36) what the reader makes of the restored plate
         text=None, # (B, 7) long, true characters
-        layout=None, # (B,) long, true layout
         distance=None, # function (image, target) → (B,), made by `perceptual_distance`
-    ) -> tuple: # total (scalar), parts (dict of detached, unweighted scalars)
+    ) -> dict: # term → scalar, unweighted, with its gradient
         given = {name: value for name, value in locals().items() if name != 'self' and value is not None}
         if missing := self.needs - set(given): raise KSRError(f'objective: {sorted(self.active)} need {sorted(missing)} too')
-        parts = {name: terms[name][1](*(given[what] for what in terms[name][0])) for name in self.active}
+        return {name: terms[name][1](*(given[what] for what in terms[name][0])) for name in self.active}
+
+    def __call__(self, *args, **given) -> tuple: # total (scalar), parts (dict of detached, unweighted scalars)
+        parts = self.parts(*args, **given)
         total = sum(weight * parts[name] for name, weight in self.active.items())
         return total, {name: part.detach() for name, part in parts.items()}

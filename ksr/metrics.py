@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['headings', 'paired', 'correct_reads', 'recognition_rate', 'character_accuracy', 'edit_distance', 'cer',
            'confusion_matrix', 'confused_pairs', 'checked', 'confidence_gap', 'reliability', 'ece', 'risk_coverage',
-           'aurc', 'wilson_interval', 'bootstrap_interval', 'paired_bootstrap', 'mcnemar', 'holm', 'psnr', 'ssim',
-           'lpips_trunk', 'lpips_distance', 'sharpness', 'fit_exposure', 'summary_row', 'summary', 'cell_text', 'table']
+           'aurc', 'cluster_index', 'effective_size', 'rate_interval', 'bootstrap_interval', 'paired_bootstrap',
+           'sign_flip_p', 'mcnemar', 'holm', 'psnr', 'ssim', 'lpips_trunk', 'lpips_distance', 'sharpness',
+           'fit_exposure', 'summary_row', 'summary', 'cell_text', 'table']
 
 # %% ../nbs/10_metrics.ipynb #ed349b2c
 import math
@@ -164,15 +165,35 @@ def aurc(
     return float(risk_coverage(conf, correct)[1].mean())
 
 # %% ../nbs/10_metrics.ipynb #721c4271
-def wilson_interval(
-    k:int, # right reads
-    n:int, # reads
+def cluster_index(
+    clusters, # (n,) labels, equal for tracks that share something; None: every track by itself
+    n:int, # tracks
+) -> np.ndarray: # (n,) numbers from 0
+    "Which cluster each track belongs to"
+    labels = range(n) if clusters is None else clusters
+    if len(labels) != n: raise KSRError(f'metrics: {len(labels)} cluster labels, expected {n}, one for every track')
+    return np.unique(np.asarray(labels), return_inverse=True)[1].reshape(-1)
+
+def effective_size(
+    correct, # (n,) bool, which reads are right
+    clusters=None, # (n,) labels as in `cluster_index`
+) -> float: # in (0, n]
+    "How many independent tracks would leave the rate as open as these do; the number of clusters where that cannot be seen in the reads"
+    y = np.array(paired(correct)[0], dtype=float)
+    index, p = cluster_index(clusters, len(y)), y.mean()
+    if p in (0, 1) or not index.any(): return float(index.max() + 1)
+    effect = np.square(np.bincount(index, y - p)).sum() / (len(y) * p * (1 - p))
+    return float(len(y) / max(1, effect))
+
+def rate_interval(
+    correct, # (n,) bool, which reads are right
+    clusters=None, # (n,) labels, equal for tracks that share a camera or a plate; None: every track by itself
     level:float=.95, # coverage of the interval
 ) -> tuple: # (low, high) in [0, 1]
-    "Wilson's score interval of the rate k/n"
-    if not 0 <= k <= n or n == 0: raise KSRError(f'metrics: {k} of {n}, expected 0 ≤ k ≤ n and n > 0')
-    interval = binomtest(int(k), int(n)).proportion_ci(level, method='wilson')
-    return float(interval.low), float(interval.high)
+    "Wilson's score interval of the rate, at the effective size"
+    n, p, z = effective_size(correct, clusters), float(np.mean(paired(correct)[0])), NormalDist().inv_cdf((1 + level) / 2)
+    middle, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return max(0., (middle - half) / (1 + z**2 / n)), min(1., (middle + half) / (1 + z**2 / n))
 
 # %% ../nbs/10_metrics.ipynb #807cb35b
 def bootstrap_interval(
@@ -180,12 +201,11 @@ def bootstrap_interval(
     generator:torch.Generator, # source of the resamples, on the CPU
     level:float=.95, # coverage of the interval
     resamples:int=2000, # how many
-    clusters=None, # (n,) labels of what is drawn as a whole (the plate, where one plate has several tracks); None: every track by itself
+    clusters=None, # (n,) labels of what is drawn as a whole, a camera or a plate that several tracks share; None: every track by itself
 ) -> tuple: # (low, high)
     "Percentile interval of the mean (Efron 1979)"
     values = torch.tensor(paired(values)[0], dtype=torch.double)
-    labels = range(len(values)) if clusters is None else paired(clusters, values)[0]
-    index = torch.tensor(np.unique(labels, return_inverse=True)[1])
+    index = torch.tensor(cluster_index(clusters, len(values)))
     totals, sizes = (torch.bincount(index, w) for w in (values, torch.ones_like(values)))
     means = []
     for _ in range(resamples):
@@ -206,14 +226,25 @@ def paired_bootstrap(
     return float(difference.mean()), *bootstrap_interval(difference, generator, **options)
 
 # %% ../nbs/10_metrics.ipynb #1c856308
+def sign_flip_p(
+    differences, # (m,) whole numbers, one of each cluster
+) -> float: # two-sided, in (0, 1]
+    "How often fair coins for the signs give a sum as far from 0, counted over all 2ᵐ of them"
+    sizes = np.abs(np.asarray(differences)).astype(int)
+    chance = np.ones(1) # of the sums −s … s of the clusters so far
+    for d in sizes[sizes > 0]: chance = (np.pad(chance, (0, 2 * d)) + np.pad(chance, (2 * d, 0))) / 2
+    sums = np.arange(len(chance)) - len(chance) // 2
+    return float(min(1, chance[np.abs(sums) >= abs(int(np.sum(differences)))].sum()))
+
 def mcnemar(
     a, # (n,) bool, which tracks one system reads right
     b, # (n,) bool, which the other
+    clusters=None, # (n,) labels of what is turned over as a whole; None: every track by itself, McNemar's exact test
 ) -> tuple: # (tracks only a reads, tracks only b reads, two-sided p)
-    "McNemar's exact test on the tracks that only one of two systems reads"
+    "McNemar's test on the tracks that only one of two systems reads, for tracks that share something: the signs of whole clusters are turned over"
     a, b = (np.array(x, dtype=bool) for x in paired(a, b))
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    return only_a, only_b, float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.
+    p = sign_flip_p(np.bincount(cluster_index(clusters, len(a)), a.astype(int) - b))
+    return int((a & ~b).sum()), int((b & ~a).sum()), p
 
 # %% ../nbs/10_metrics.ipynb #a3b0ae2b
 def holm(
@@ -282,11 +313,12 @@ def summary_row(
     pred, # predicted texts
     true, # true texts
     conf, # confidences in [0, 1]
+    clusters=None, # (n,) labels, equal for tracks that share a camera or a plate; None: every track by itself
 ) -> dict: # column → value
     "Every measure of a set of reads"
     correct = correct_reads(pred, true)
-    return dict(group=name, n=len(correct), recognition_rate=float(correct.mean()), interval=wilson_interval(correct.sum(), len(correct)),
-                characters=character_accuracy(pred, true), cer=cer(pred, true),
+    return dict(group=name, n=len(correct), recognition_rate=float(correct.mean()), interval=rate_interval(correct, clusters),
+                clusters=int(cluster_index(clusters, len(correct)).max()) + 1, characters=character_accuracy(pred, true), cer=cer(pred, true),
                 confidence_gap=confidence_gap(conf, correct), ece=ece(conf, correct))
 
 # %% ../nbs/10_metrics.ipynb #8b349edb
@@ -295,13 +327,15 @@ def summary(
     true, # true texts
     conf, # confidences in [0, 1]
     groups=None, # (n,) labels, or {name: labels} for several groupings
+    clusters=None, # (n,) labels, equal for tracks that share a camera or a plate; None: every track by itself
 ) -> list: # dict rows: all tracks first, then every label of every grouping
     "The measures over all tracks and over each group"
-    rows = [summary_row('all', *paired(pred, true, conf))]
+    columns = paired(pred, true, conf, range(len(pred)) if clusters is None else clusters)
+    rows = [summary_row('all', *columns)]
     for name, labels in (groups if isinstance(groups, dict) else {'': groups} if groups is not None else {}).items():
-        columns = np.array(paired(pred, true, conf, labels), dtype=object)
-        for label in sorted(set(columns[3]), key=str):
-            rows.append(summary_row(f'{name} {label}'.strip(), *columns[:3, columns[3] == label]))
+        grouped = np.array(paired(*columns, labels), dtype=object)
+        for label in sorted(set(grouped[4]), key=str):
+            rows.append(summary_row(f'{name} {label}'.strip(), *grouped[:4, grouped[4] == label].tolist()))
     return rows
 
 # %% ../nbs/10_metrics.ipynb #816b6ae5

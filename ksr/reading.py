@@ -4,14 +4,17 @@
 
 # %% auto #0
 __all__ = ['views', 'Slot', 'Reading', 'slot_table', 'view', 'Reader', 'make_reading', 'file_hashes', 'chunks', 'row',
-           'load_tracks', 'report', 'write_out', 'write_restored', 'write_json', 'read_paths', 'run_read', 'finish',
-           'ksr_read', 'width_class', 'evaluate_tracks', 'run_eval', 'ksr_eval']
+           'find_folders', 'shared_names', 'refuse_shared', 'report', 'out_file', 'write_restored', 'json_file',
+           'read_folders', 'run_read', 'finish', 'ksr_read', 'width_class', 'Score', 'as_score', 'summarise',
+           'evaluate_tracks', 'run_eval', 'ksr_eval']
 
 # %% ../nbs/13_reading.ipynb #5127ef0e
-import hashlib, json, sys, zipfile
-from dataclasses import dataclass, field
-from itertools import groupby
+import hashlib, json, signal, sys, zipfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain, groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import torch, torch.nn.functional as F
 from fastcore.script import Param, call_parse
@@ -147,7 +150,7 @@ def make_reading(
     size = tuple(track.frames[len(track.frames) // 2].shape[1:])
     return Reading(track.id, best.texts[0], best.layouts[0], best.layout_probability.item(), best.confidence.item(),
         slot_table(out['log_p'][0], best.texts[0], best.slot_confidence[0]), per_frame,
-        {k: one(P.product_rule(v)) for k, v in out['by_road'].items()}, len(track.frames), size, file_hashes(track), list(track.problems), out['restored'][0], track.path)
+        {k: one(P.product_rule(v)) for k, v in out['by_road'].items()}, len(track.frames), size, file_hashes(track), list(track.problems), out['restored'][0].clone(), track.path)
 
 # %% ../nbs/13_reading.ipynb #8eae9e92
 def file_hashes(
@@ -160,16 +163,15 @@ def file_hashes(
 @patch
 def read_tracks(self:Reader,
     tracks, # of Track; those without frames give a reading without text
-    batch_size:int=16, # tracks at once
+    batch_size:int=16, # tracks at once; no more than two batches are in memory
 ):
-    "Readings in the order of the tracks"
-    for T, same in groupby(tracks, lambda track: len(track.frames)):
-        same = list(same) if T == 0 else same
-        for chunk in chunks(same, batch_size):
-            if T == 0: yield from (Reading(t.id, problems=list(t.problems), path=t.path) for t in chunk)
-            else:
-                out = self.read_batch(torch.stack([to_canvas(t.frames) for t in chunk]))
-                yield from (make_reading(t, row(out, i)) for i, t in enumerate(chunk))
+    "(Track, `Reading`) one after the other, in the order of the tracks"
+    for some in chunks(tracks, batch_size):
+        for T, same in groupby(some, lambda track: len(track.frames)):
+            same = list(same)
+            out = self.read_batch(torch.stack([to_canvas(t.frames) for t in same])) if T else None
+            for i, track in enumerate(same):
+                yield track, make_reading(track, row(out, i)) if T else Reading(track.id, problems=list(track.problems), path=track.path)
 
 # %% ../nbs/13_reading.ipynb #9bbf9c0e
 def chunks(
@@ -200,20 +202,33 @@ def read(self:Reader,
     "Read one track"
     track = read_track(frames) if isinstance(frames, (str, Path)) else Track('track', list(frames))
     if not track.frames: raise KSRError('no frames: expected at least one (3, h, w) uint8 tensor')
-    return next(self.read_tracks([track]))
+    return next(self.read_tracks([track]))[1]
 
 # %% ../nbs/13_reading.ipynb #a3f9bf96
-def load_tracks(
+def find_folders(
     paths, # track folders or folders above tracks
-    labelled:bool=False, # are texts required?
-): # list of Track, possibly without frames
-    "All tracks below all paths, by id; a path without tracks becomes a failed track named after it"
-    folders, lost = [], []
+) -> tuple: # track folders by id, then by path, and a failed Track for every path without tracks
+    "All tracks below all paths, each once; nothing is read yet"
+    folders, lost = {}, []
     for path in map(Path, paths):
-        try: folders += find_tracks(path)
+        try: folders |= {p.resolve(): p for p in find_tracks(path)}
         except KSRError as e: lost.append(Track(path.name, [], problems=[Problem(path.name, '', str(e))]))
-    unique = sorted({p.resolve(): p for p in folders}.values(), key=lambda p: (p.resolve().name, str(p)))
-    return lost, (read_track(p, labelled=labelled, hr=False, strict=False) for p in unique)
+    return sorted(folders.values(), key=lambda p: (p.resolve().name, str(p))), lost
+
+# %% ../nbs/13_reading.ipynb #9e04b6d1
+def shared_names(
+    folders, # of `find_folders`: sorted by id
+) -> dict: # id → the folders that share it, two or more
+    "Tracks that their names do not tell apart"
+    same = ((name, list(some)) for name, some in groupby(folders, lambda p: p.resolve().name))
+    return {name: some for name, some in same if len(some) > 1}
+
+def refuse_shared(
+    folders, # of `find_folders`
+):
+    "`KSRError` if two tracks have one name: a line for each name, with all its folders"
+    said = [f'{name}: is the name of {" and of ".join(map(str, some))}; expected one track of a name' for name, some in shared_names(folders).items()]
+    if said: raise KSRError('\n'.join(said))
 
 # %% ../nbs/13_reading.ipynb #5a6e4ec6
 def report(
@@ -223,58 +238,63 @@ def report(
     for p in problems: print(p, file=sys.stderr, flush=True)
 
 # %% ../nbs/13_reading.ipynb #a311d956
-def write_out(
-    lines:list, # submission lines
-    path, # .txt or .zip; a zip holds one txt, as the benchmark wants it
+@contextmanager
+def out_file(
+    path, # .txt or .zip; a zip holds one txt, as the benchmark wants it; empty: nowhere
 ):
-    "The submission, atomically; the same lines give the same bytes"
-    text = ''.join(f'{line}\n' for line in lines)
-    with atomic_write(path) as tmp:
-        if Path(path).suffix == '.zip':
-            with zipfile.ZipFile(tmp, 'w', zipfile.ZIP_DEFLATED) as z: z.writestr(zipfile.ZipInfo(Path(path).stem + '.txt', (1980, 1, 1, 0, 0, 0)), text)
-        else: tmp.write_text(text, encoding='utf-8')
+    "Yield `add(reading)`, which writes a line of the submission; the same readings give the same bytes"
+    if not path:
+        yield lambda reading: None
+        return
+    with atomic_write(path) as tmp, ExitStack() as files:
+        if Path(path).suffix != '.zip': file = files.enter_context(open(tmp, 'wb'))
+        else:
+            archive = files.enter_context(zipfile.ZipFile(tmp, 'w'))
+            file = files.enter_context(archive.open(zipfile.ZipInfo(Path(path).stem + '.txt', (1980, 1, 1, 0, 0, 0)), 'w'))
+        yield lambda reading: file.write(f'{reading.line}\n'.encode()) if reading.text else None
 
 # %% ../nbs/13_reading.ipynb #6a95d593
 def write_restored(
-    reading:Reading, # with a picture
+    reading:Reading, # one without a picture leaves none
     folder, # where to
 ):
     "The restored plate as PNG"
+    if reading.restored is None: return
     with atomic_write(Path(folder)/f'{reading.track}.png') as tmp: tmp.write_bytes(encode_image((reading.restored * 255).round().byte(), 'png'))
 
 # %% ../nbs/13_reading.ipynb #53f80ef9
-def write_json(
-    readings:list, # of Reading
-    reader:Reader, # for the weights' hash
-    path, # file
-    **more, # further entries
+@contextmanager
+def json_file(
+    path, # file; empty: nowhere
+    weights:str, # SHA-256 of the reader's weights
+    more:dict={}, # further entries, written last; may be filled until then
 ):
-    "Everything but the pictures, as JSON"
-    with atomic_write(path) as tmp: tmp.write_text(json.dumps(dict(weights_sha256=reader.weights, readings=[r.as_dict() for r in readings], **more), indent=1), encoding='utf-8')
+    "Yield `add(reading)`, which writes everything but the picture as JSON"
+    if not path:
+        yield lambda reading: None
+        return
+    nested = lambda value, depth: json.dumps(value, indent=1).replace('\n', '\n' + ' ' * depth)
+    breaks = chain([''], iter(lambda: ',', None)) # before the first reading, before every other
+    with atomic_write(path) as tmp, open(tmp, 'w', encoding='utf-8') as file:
+        file.write(f'{{\n "weights_sha256": {json.dumps(weights)},\n "readings": [')
+        yield lambda reading: file.write(f'{next(breaks)}\n  {nested(reading.as_dict(), 2)}')
+        file.write('\n ]' if next(breaks) else ']')
+        for key, value in more.items(): file.write(f',\n {json.dumps(key)}: {nested(value, 1)}')
+        file.write('\n}')
 
 # %% ../nbs/13_reading.ipynb #39cb450d
-def read_paths(
+def read_folders(
     reader:Reader, # with weights
-    paths, # folders
+    folders, # of `find_folders`
+    lost=(), # of `find_folders`: failed tracks, which come first
     labelled:bool=False, # are texts required?
-    each=lambda track, reading: None, # called for every track as it is read
-) -> list: # of (Track without its pixels, Reading)
-    "Read everything below the paths, reporting problems as they come"
-    lost, found = load_tracks(paths, labelled)
-    kept, pairs = [], []
-    def watched():
-        for track in found:
-            kept.append(track)
-            yield track
-    pairs = [(t, Reading(t.id, problems=t.problems)) for t in lost]
-    for t, _ in pairs: report(t.problems)
-    for reading in reader.read_tracks(watched()):
-        track = kept.pop(0)
-        track.frames = []
-        report(reading.problems)
-        each(track, reading)
-        pairs.append((track, reading))
-    return pairs
+):
+    "(Track, `Reading`) one after the other, each track read when its turn comes; problems are reported as they come"
+    tracks = chain(lost, (read_track(p, labelled=labelled, hr=False, strict=False) for p in folders))
+    shared = shared_names(folders)
+    for track, reading in reader.read_tracks(tracks):
+        report(replace(p, track=str(track.path)) if track.id in shared else p for p in reading.problems)
+        yield track, reading
 
 # %% ../nbs/13_reading.ipynb #fb066ef1
 def run_read(
@@ -282,27 +302,29 @@ def run_read(
     out='', json='', restored='', # where to write; empty: nowhere
     weights='small', device='auto', # which reader
 ) -> int: # exit code
-    "What `ksr_read` does"
-    reader = Reader.from_pretrained(weights, device)
-    def each(track, reading):
-        if reading.text is None: return
-        print(reading.line, flush=True)
-        if restored: write_restored(reading, restored)
-    readings = [r for _, r in read_paths(reader, paths, each=each)]
-    for r in readings: r.restored = None
-    if out: write_out([r.line for r in readings if r.text], out)
-    if json: write_json(readings, reader, json)
-    return int(any(r.failed for r in readings))
+    "What `ksr_read` does; nothing but whether a track failed is remembered"
+    folders, lost = find_folders(paths)
+    refuse_shared(folders)
+    reader, failed = Reader.from_pretrained(weights, device), False
+    with out_file(out) as add_line, json_file(json, reader.weights) as add_details:
+        for _, reading in read_folders(reader, folders, lost):
+            if restored: write_restored(reading, restored)
+            add_line(reading), add_details(reading)
+            if reading.text: print(reading.line, flush=True)
+            failed |= reading.failed
+    return int(failed)
 
 # %% ../nbs/13_reading.ipynb #b7d0fd5d
 def finish(
     action, # function of no arguments → exit code
 ):
-    "Run a command; an error a user can act on is one line and exit code 1, not a traceback"
+    "Run a command; an error a user can act on is exit code 1, not a traceback; told to end, it tidies up first"
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try: code = action()
-    except KSRError as e:
-        print(f'error: {e}', file=sys.stderr)
+    except (KSRError, OSError) as e:
+        for line in str(e).splitlines(): print(f'error: {line}', file=sys.stderr)
         code = 1
+    finally: signal.signal(signal.SIGTERM, before)
     if code: sys.exit(code)
 
 # %% ../nbs/13_reading.ipynb #ad6877a3
@@ -329,19 +351,45 @@ def width_class(
     return f'{first}–{first + step - 1} px'
 
 # %% ../nbs/13_reading.ipynb #636aa957
+class Score(NamedTuple):
+    "What scoring remembers of a track: no picture, no file names, no alternatives"
+    track:Track # id, text, layout, scenario and path alone
+    read:str # the text read; '' where there is none
+    confidence:float # of the whole text, 0..1
+    width:str # of `width_class`
+    failed:bool # was anything wrong with it?
+
+def as_score(
+    track:Track, # annotated or not
+    reading:Reading, # of that track
+) -> Score:
+    "The few values of a reading that a table needs"
+    light = Track(track.id, [], text=track.text, layout=track.layout, scenario=track.scenario, path=track.path)
+    return Score(light, reading.text or '', reading.confidence or 0., width_class(reading), reading.failed)
+
+def summarise(
+    scores, # of Score, all with a true text
+) -> list: # rows of `summary`
+    "The measures over all tracks, by layout, scenario and width; an unreadable track counts as wrong"
+    groups = dict(layout=[s.track.layout for s in scores], scenario=[s.track.scenario or '–' for s in scores])
+    groups |= {'width': [s.width for s in scores], 'layout and width': [f'{s.track.layout} {s.width}' for s in scores]}
+    return summary([s.read for s in scores], [s.track.text for s in scores], [s.confidence for s in scores], groups=groups)
+
+# %% ../nbs/13_reading.ipynb #c94e2b6f
 def evaluate_tracks(
     reader:Reader, # with weights
     paths, # folders with annotated tracks
-) -> tuple: # table rows, list of (Track, Reading)
-    "Score the labelled tracks; an unreadable one counts as wrong"
-    pairs = read_paths(reader, paths, labelled=True)
-    scored = [(t, r) for t, r in pairs if t.text]
+    each=lambda reading: None, # called for every reading as it comes
+) -> tuple: # table rows, a `Score` for every track, also those without a text
+    "Score the labelled tracks"
+    folders, lost = find_folders(paths)
+    scores = []
+    for track, reading in read_folders(reader, folders, lost, labelled=True):
+        each(reading)
+        scores.append(as_score(track, reading))
+    scored = [s for s in scores if s.track.text]
     if not scored: raise KSRError(f'{[str(p) for p in paths]}: no track with a text; expected annotations.json with "plate_text"')
-    columns = dict(pred=[r.text or '' for _, r in scored], true=[t.text for t, _ in scored], conf=[r.confidence or 0. for _, r in scored])
-    width = [width_class(r) for _, r in scored]
-    groups = dict(layout=[t.layout for t, _ in scored], scenario=[t.scenario or '–' for t, _ in scored], width=width)
-    groups['layout and width'] = [f'{t.layout} {w}' for (t, _), w in zip(scored, width)]
-    return summary(**columns, groups=groups), pairs
+    return summarise(scored), scores
 
 # %% ../nbs/13_reading.ipynb #6636ca39
 def run_eval(
@@ -350,12 +398,11 @@ def run_eval(
     weights='small', device='auto', roads='', looks='identity', # which reader
 ) -> int: # exit code
     "What `ksr_eval` does"
-    reader = Reader.from_pretrained(weights, device, roads, looks)
-    rows, pairs = evaluate_tracks(reader, paths)
-    print(table(rows))
-    for _, r in pairs: r.restored = None
-    if json: write_json([r for _, r in pairs], reader, json, table=rows)
-    return int(any(r.failed for _, r in pairs))
+    reader, more = Reader.from_pretrained(weights, device, roads, looks), {}
+    with json_file(json, reader.weights, more) as add:
+        more['table'], scores = evaluate_tracks(reader, paths, each=add)
+        print(table(more['table']))
+    return int(any(s.failed for s in scores))
 
 # %% ../nbs/13_reading.ipynb #da102a15
 @call_parse

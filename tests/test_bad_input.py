@@ -121,6 +121,14 @@ def test_scoring_needs_a_text(drawn, weights, tmp_path):
     assert len(json.loads((tmp_path/'e.json').read_text(encoding='utf-8'))['readings']) == 12
 
 
+def test_two_tracks_of_one_name_are_refused(drawn, weights, tmp_path):
+    for folder in ('a', 'b'): shutil.copytree(tracks(drawn)['track_00001'], tmp_path/'in'/folder/'track_00001')
+    shutil.copytree(tracks(drawn)['track_00002'], tmp_path/'in'/'b'/'track_00002')
+    done = call('ksr_read', tmp_path/'in'/'a', tmp_path/'in'/'b', '--weights', weights, '--device', 'cpu', '--out', tmp_path/'sub.zip', '--json', tmp_path/'r.json', '--restored', tmp_path/'restored')
+    assert done.code == 1 and done.out == '' and [p.name for p in tmp_path.iterdir()] == ['in']
+    assert len(done.err.splitlines()) == 1 and said(done.err, 'error: track_00001', str(tmp_path/'in'/'a'/'track_00001'), str(tmp_path/'in'/'b'/'track_00001'), 'expected'), done.err
+
+
 @pytest.mark.parametrize('options, found', [(['--weights', 'no_such_weights'], 'no_such_weights'), (['--device', 'abacus'], 'expected auto, cpu, cuda')])
 def test_a_wrong_option_is_one_line(drawn, weights, options, found):
     done = call('ksr_read', drawn, *(['--weights', weights] if '--weights' not in options else []), *options)
