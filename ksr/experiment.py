@@ -8,7 +8,7 @@ __all__ = ['roads', 'picture_losses', 'task_parts', 'losses', 'task_options', 't
            'best_exponent', 'with_truth', 'teach', 'recognition', 'alignment', 'deformation', 'restoration', 'encoded',
            'end_to_end', 'stage_weights', 'protocol_stages', 'Config', 'checked_config', 'save_weights', 'weights_file',
            'read_header', 'load_net', 'take_over', 'autocast', 'measure', 'calibrate', 'calibrate_again', 'summarize',
-           'validation_mix', 'read_rate', 'Answer', 'known_facts', 'score', 'judge', 'track_gigaflops',
+           'validation_mix', 'read_rate', 'Answer', 'known_facts', 'clusters_of', 'score', 'judge', 'track_gigaflops',
            'show_restorations', 'PairTracks', 'Result', 'input_hashes', 'open_run', 'finished_run', 'starting_net',
            'training_data', 'conclude', 'run', 'train_worker', 'parse_settings', 'start_training', 'ksr_train',
            'ksr_calibrate', 'recalibrated']
@@ -37,9 +37,9 @@ from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds,
 from .flow import disturbed_flow, end_point_error, flow_loss, flow_pairs, photometric_loss, supports, track_flow
 from .learner import Learner, LearnerConfig, Stage, check_identity, join_processes, run_lock
 from .losses import Objective, lpips_distance_of, recognizer_distance_of
-from .metrics import edit_distance, psnr, ssim, wilson_interval
+from .metrics import edit_distance, psnr, rate_interval, ssim
 from .plates import decode, layout_names, slots, valid
-from .tracks import Batch, FolderTracks, MixedTracks, SyntheticTracks, Track, split_by_plate
+from .tracks import Batch, FolderTracks, MixedTracks, SyntheticTracks, Track, shared_by, split_by_plate
 
 # %% ../nbs/12_experiment.ipynb #a815e859
 roads = {name: ('image',) for name in R.variants} | dict(plus=('image', 'features', 'frames')) # which reads each variant multiplies
@@ -496,13 +496,13 @@ def calibrate_again(
 
 # %% ../nbs/12_experiment.ipynb #80b72289
 def summarize(
-    rows:list, # from `measure`
+    rows:list, # from `measure`, of drawn tracks: every track has its own camera
 ) -> dict: # figures: rates with their 95 % interval, means
     "Rates of every kind of read, mean PSNR and SSIM of every restoration"
-    out = dict(tracks=len(rows))
+    out = dict(tracks=len(rows), shared='camera', clusters=len(rows))
     for key in [k for k in rows[0] if k == 'read' or k.startswith(('road_', 'read_'))]:
-        right = sum(r[key] == r['text'] for r in rows)
-        out[key] = dict(rate=right / len(rows), interval=list(wilson_interval(right, len(rows))))
+        right = [r[key] == r['text'] for r in rows]
+        out[key] = dict(rate=sum(right) / len(rows), interval=list(rate_interval(right)))
     return out | {k: sum(r[k] for r in rows) / len(rows) for k in rows[0] if k.startswith(('psnr', 'ssim'))}
 
 # %% ../nbs/12_experiment.ipynb #56bb5a3b
@@ -521,14 +521,16 @@ def read_rate(
     net:KSRNet, # in eval mode
     folder:FolderTracks, # labelled tracks
     batch_size:int=32, # at once
-) -> dict: # tracks, rate, interval
-    "Recognition rate on tracks from files"
-    device, right = next(net.parameters()).device, 0
+) -> dict: # tracks, rate, interval, what they share and how many of these there are
+    "Recognition rate on tracks from files, its interval clustered by what they share"
+    device, right = next(net.parameters()).device, []
     for start in range(0, len(folder), batch_size):
         rows = range(start, min(start + batch_size, len(folder)))
         with torch.no_grad(), autocast(device): log_p = net.fuse(reads(net, folder.batch(rows).frames.to(device)))
-        right += sum(a == folder[i].text for a, i in zip(P.read(log_p).texts, rows))
-    return dict(tracks=len(folder), rate=right / len(folder), interval=list(wilson_interval(right, len(folder))))
+        right += [a == folder[i].text for a, i in zip(P.read(log_p).texts, rows)]
+    labels, shared = shared_by(folder.tracks)
+    numbers = list(map(labels.index, labels))
+    return dict(tracks=len(right), rate=sum(right) / len(right), interval=list(rate_interval(right, numbers)), shared=shared, clusters=len(set(numbers)))
 
 # %% ../nbs/12_experiment.ipynb #13d48a63
 @dataclass(frozen=True)
@@ -559,6 +561,15 @@ def known_facts(
         return dict(scenario=['AB'[far] for far in batch.far.long().tolist()], layout=[layout_names[i][0] for i in batch.layout.tolist()], width=batch.plate_width.tolist(), severity=batch.severity.tolist())
     tracks = [source[i] for i in rows]
     return dict(scenario=[t.scenario or '-' for t in tracks], layout=[t.layout[0] for t in tracks], width=[float(t.frames[reference_index(len(t.frames))].shape[-1]) for t in tracks])
+
+def clusters_of(
+    source, # SyntheticTracks or FolderTracks
+    n:int, # its first tracks
+) -> dict: # cluster: n numbers, equal for tracks that share; shared: camera | plate | …
+    "Which tracks are not independent: drawn ones have a camera each"
+    if not isinstance(source, FolderTracks): return dict(shared='camera', cluster=list(range(n)))
+    labels, shared = shared_by(source.tracks[:n])
+    return dict(shared=shared, cluster=list(map(list(dict.fromkeys(labels)).index, labels)))
 
 def score(
     given:Answer, # of a batch
@@ -597,7 +608,7 @@ def judge(
             if spoil: batch = replace(batch, frames=spoil(batch.frames, rows))
             with autocast(batch.frames.device): given = system(batch.frames)
             for k, v in (score(given, batch, name not in real, further) | known_facts(source, batch, rows)).items(): columns.setdefault(k, []).extend(map(kept, v))
-        found[name] = dict(tracks=n) | {k: ''.join(v) if k in ('scenario', 'layout') else v for k, v in columns.items()}
+        found[name] = dict(tracks=n) | clusters_of(source, n) | {k: ''.join(v) if k in ('scenario', 'layout') else v for k, v in columns.items()}
     return found
 
 # %% ../nbs/12_experiment.ipynb #a12e0011

@@ -6,14 +6,14 @@
 __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sky', 'green', 'yellow', 'blue', 'vermillion',
            'purple', 'grey', 'pale', 'looks', 'set_labels', 'digits', 'escapes', 'column_width', 'text_width', 'style',
            'measures', 'angles', 'places', 'picture_names', 'map_shapes', 'refuse_unless', 'check_set', 'load_record',
-           'load_records', 'mean_interval', 'set_figures', 'Pooled', 'same_tracks', 'pool_seeds', 'rate_interval',
-           'absent', 'present', 'over_seeds', 'reading_columns', 'picture_columns', 'main_table', 'seeds_table', 'Look',
-           'look', 'order', 'cell', 'cells', 'escaped', 'heading_lines', 'latex_table', 'compare', 'neighbour_tests',
-           'new_figure', 'styled', 'save_figure', 'preview', 'rate_bars', 'spoiled_sets', 'spoiled_curves',
-           'risk_coverage_curves', 'texts_of', 'confusion_figure', 'covers', 'free_place', 'beside', 'place_labels',
-           'log_ticks', 'cost_accuracy', 'scaling_curve', 'load_history', 'training_curves', 'Pictures', 'read_image',
-           'missing_files', 'load_pictures', 'show_read', 'inches', 'qualitative_strip', 'load_maps', 'maps_figure',
-           'alignment_figure', 'fusion_figure']
+           'load_records', 'mean_interval', 'set_figures', 'Pooled', 'same_tracks', 'pool_seeds', 'pooled_interval',
+           'seeds_text', 'absent', 'present', 'over_seeds', 'reading_columns', 'picture_columns', 'main_table',
+           'seeds_table', 'Look', 'look', 'order', 'cell', 'cells', 'escaped', 'heading_lines', 'latex_table',
+           'compare', 'neighbour_tests', 'new_figure', 'styled', 'save_figure', 'preview', 'rate_bars', 'spoiled_sets',
+           'spoiled_curves', 'risk_coverage_curves', 'texts_of', 'confusion_figure', 'covers', 'free_place', 'beside',
+           'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve', 'load_history', 'training_curves', 'Pictures',
+           'read_image', 'missing_files', 'load_pictures', 'show_read', 'inches', 'qualitative_strip', 'load_maps',
+           'maps_figure', 'alignment_figure', 'fusion_figure']
 
 # %% ../nbs/15_figures.ipynb #3617bacc
 import csv, io, json, math
@@ -28,13 +28,13 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from .core import KSRError, atomic_write
-from .metrics import (bootstrap_interval, confidence_gap, confused_pairs, confusion_matrix, ece, holm, mcnemar, paired_bootstrap,
-    risk_coverage, table, wilson_interval)
+from .metrics import (bootstrap_interval, confidence_gap, confused_pairs, confusion_matrix, ece, holm, mcnemar, paired_bootstrap, rate_interval,
+    risk_coverage, table)
 from .plates import alphabet, slots
 
 # %% ../nbs/15_figures.ipynb #a1907fa4
 needed = ('name', 'system', 'seed', 'sets')               # keys of a record
-needed_columns = ('tracks', 'right', 'edits', 'confidence') # keys of each of its sets
+needed_columns = ('tracks', 'right', 'edits', 'confidence', 'cluster', 'shared') # keys of each of its sets; tracks of one cluster share what `shared` says
 
 def refuse_unless(
     fine:bool, # does it hold?
@@ -53,7 +53,7 @@ def check_set(
     for key in needed_columns: refuse_unless(key in columns, where, f'no {key!r}, expected {", ".join(needed_columns)}')
     n = columns['tracks']
     for key, values in columns.items():
-        if key != 'tracks': refuse_unless(len(values) == n, where, f'{len(values)} values of {key!r}, expected {n}, one for every track')
+        if key not in ('tracks', 'shared'): refuse_unless(len(values) == n, where, f'{len(values)} values of {key!r}, expected {n}, one for every track')
     right, edits = columns['right'], columns['edits']
     for v in right: refuse_unless(v in range(slots + 1), where, f'right = {v!r}, expected 0 … {slots} characters')
     for v in columns['confidence']: refuse_unless(0 <= v <= 1, where, f'confidence = {v!r}, expected 0 … 1')
@@ -82,20 +82,21 @@ def load_records(
 # %% ../nbs/15_figures.ipynb #fb2f9fa5
 def mean_interval(
     values, # (n,) one number a track
+    clusters=None, # (n,) labels, equal for tracks that share a camera or a plate
     seed:int=0, # of the resamples, the same for every interval
 ) -> tuple: # (mean, low, high)
-    "The mean with its bootstrap interval over tracks"
-    return float(np.mean(values)), *bootstrap_interval(values, torch.Generator().manual_seed(seed))
+    "The mean with its bootstrap interval over clusters"
+    return float(np.mean(values)), *bootstrap_interval(values, torch.Generator().manual_seed(seed), clusters=clusters)
 
 def set_figures(
     columns:dict, # one set of a record
 ) -> dict: # measure → number, or (mean, low, high)
     "Every measure of one run on one set; `psnr` and `ssim` where there are pictures to compare"
-    right, n = np.array(columns['right']), columns['tracks']
+    right, n, clusters = np.array(columns['right']), columns['tracks'], columns['cluster']
     read = right == slots
-    figures = dict(tracks=n, rate=float(read.mean()), interval=wilson_interval(read.sum(), n), characters=float(right.mean() / slots),
+    figures = dict(tracks=n, rate=float(read.mean()), interval=rate_interval(read, clusters), shared=columns['shared'], characters=float(right.mean() / slots),
         cer=sum(columns['edits']) / (slots * n), gap=confidence_gap(columns['confidence'], read), ece=ece(columns['confidence'], read))
-    return figures | {key: mean_interval(columns[key]) for key in ('psnr', 'ssim', 'lpips') if key in columns}
+    return figures | {key: mean_interval(columns[key], clusters) for key in ('psnr', 'ssim', 'lpips') if key in columns}
 
 # %% ../nbs/15_figures.ipynb #777ed3c4
 @dataclass(frozen=True)
@@ -116,9 +117,15 @@ class Pooled:
     def sd(self): return float(self.rates.std(ddof=1)) if len(self.seeds) > 1 else math.nan
     @property
     def per_track(self): return self.read.mean(0) # (n,) share of the seeds that read each track
+    @property
+    def shared(self): return self.facts['shared'] # what tracks of one cluster share: camera | plate
+
+    def of(self, seeds): # the same with these seeds alone
+        rows = [self.seeds.index(s) for s in seeds]
+        return Pooled(self.system, tuple(seeds), {k: v[rows] for k, v in self.columns.items()}, self.facts)
 
 # %% ../nbs/15_figures.ipynb #cae602de
-facts_of_tracks = ('text', 'scenario', 'layout', 'width')
+facts_of_tracks = ('text', 'scenario', 'layout', 'width', 'cluster', 'shared')
 
 def same_tracks(
     a:dict, # facts of one record's set
@@ -146,11 +153,18 @@ def pool_seeds(
     return Pooled(system, seeds, {k: np.array([s[k] for s in sets]) for k in known}, facts[0])
 
 # %% ../nbs/15_figures.ipynb #49d80ab1
-def rate_interval(
+def pooled_interval(
     pooled:Pooled, # S seeds
 ) -> tuple: # (low, high) in [0, 1]
-    "What the choice of tracks leaves open: Wilson's interval for one seed, the bootstrap over tracks of the mean over several"
-    return wilson_interval(pooled.read.sum(), pooled.read.size) if len(pooled.seeds) == 1 else mean_interval(pooled.per_track)[1:]
+    "What the choice of cameras or plates leaves open: Wilson's interval at the effective size for one seed, the bootstrap over clusters of the mean over several"
+    clusters = pooled.facts['cluster']
+    return rate_interval(pooled.read[0], clusters) if len(pooled.seeds) == 1 else mean_interval(pooled.per_track, clusters)[1:]
+
+def seeds_text(
+    number:int, # of seeds
+) -> str: # as it stands in a table
+    "How many seeds a row has; one is no sample, and the table says so"
+    return str(number) if number > 1 else '1 (one seed)'
 
 # %% ../nbs/15_figures.ipynb #d0201958
 def absent(
@@ -185,7 +199,7 @@ def reading_columns(
 ) -> dict: # heading → value
     "What is read, and what the confidence is worth"
     right, edits = (pooled.columns[k] for k in ('right', 'edits'))
-    return {'rate': pooled.rate, '95 %': rate_interval(pooled), 'chars': float(right.mean() / slots), 'CER': float(edits.mean() / slots), 'gap': over_seeds(pooled, confidence_gap)}
+    return {'rate': pooled.rate, f'95 % by {pooled.shared}': pooled_interval(pooled), 'chars': float(right.mean() / slots), 'CER': float(edits.mean() / slots), 'gap': over_seeds(pooled, confidence_gap)}
 
 # %% ../nbs/15_figures.ipynb #679da9ae
 def picture_columns(
@@ -209,7 +223,7 @@ def main_table(
     for system in order(records) if systems is None else systems:
         cost = next(r for r in records.values() if r['system'] == system)
         reading = {f'{name}: {k}': v for name in names for k, v in reading_columns(pool_seeds(records, system, name)).items()}
-        rows.append({'system': look(system).label, **picture_columns(records, system, pictures), **reading,
+        rows.append({'system': look(system).label, 'seeds': seeds_text(len(pool_seeds(records, system, names[0]).seeds)), **picture_columns(records, system, pictures), **reading,
             'GFLOP': cost.get('gigaflops'), '10⁶ param.': cost['parameters'] / 1e6 if cost.get('parameters') else None})
     return rows
 
@@ -224,7 +238,7 @@ def seeds_table(
     for system in order(records) if systems is None else systems:
         pools = {name: pool_seeds(records, system, name) for name in names}
         columns = {f'{n}: {k}': v for n, p in pools.items() for k, v in {'rates': ' '.join(f'{r:.3f}' for r in p.rates), 'mean': p.rate, 'sd': p.sd}.items()}
-        rows.append({'system': look(system).label, 'seeds': len(next(iter(pools.values())).seeds), **columns})
+        rows.append({'system': look(system).label, 'seeds': seeds_text(len(next(iter(pools.values())).seeds)), **columns})
     return rows
 
 # %% ../nbs/15_figures.ipynb #59d54793
@@ -330,9 +344,9 @@ def compare(
     same_tracks(later.facts, earlier.facts, where)
     common = [s for s in later.seeds if s in earlier.seeds]
     refuse_unless(common, where, f'seeds {later.seeds} and {earlier.seeds}, expected at least one in common')
-    difference, *interval = paired_bootstrap(later.per_track, earlier.per_track, torch.Generator().manual_seed(0))
-    tests = [mcnemar(later.read[later.seeds.index(s)], earlier.read[earlier.seeds.index(s)]) for s in common]
-    return dict(difference=difference, interval=tuple(interval), seeds=common, tests=tests)
+    a, b, clusters = later.of(common), earlier.of(common), later.facts['cluster']
+    difference, *interval = paired_bootstrap(a.per_track, b.per_track, torch.Generator().manual_seed(0), clusters=clusters)
+    return dict(difference=difference, interval=tuple(interval), shared=later.shared, seeds=common, tests=[mcnemar(x, y, clusters) for x, y in zip(a.read, b.read)])
 
 # %% ../nbs/15_figures.ipynb #9e28e9ab
 def neighbour_tests(
@@ -349,7 +363,7 @@ def neighbour_tests(
     for (later, earlier), f in zip(pairs, found):
         p = [float(next(corrected)) for _ in f['tests']]
         only = ' '.join(f'{x}:{y}' for x, y, _ in f['tests'])
-        rows.append({'system': look(later).label, 'than': look(earlier).label, 'difference': f['difference'], '95 %': f['interval'], 'only this : only that': only, 'p': min(p), 'seeds': len(p)})
+        rows.append({'system': look(later).label, 'than': look(earlier).label, 'difference': f['difference'], f'95 % by {f["shared"]}': f['interval'], 'only this : only that': only, 'p': min(p), 'seeds': seeds_text(len(p))})
     return rows
 
 # %% ../nbs/15_figures.ipynb #a3d324fe
@@ -417,13 +431,13 @@ def rate_bars(
     for ax, name in zip(axes[0], names):
         for i, system in enumerate(systems):
             pooled, shape = pool_seeds(records, system, name), look(system)
-            low, high = rate_interval(pooled)
+            low, high = pooled_interval(pooled)
             ax.barh(i, pooled.rate, .72, color='white' if shape.hollow else shape.color, edgecolor=shape.color, alpha=.75, lw=.8)
             ax.plot([low, high], [i, i], color='black', lw=1)
             if len(pooled.seeds) > 1: ax.plot(pooled.rates, [i] * len(pooled.seeds), ls='', marker='o', ms=2.4, mfc='white', mec='black', mew=.5)
             ax.text(1.02, i, f'{pooled.rate:.3f}', transform=ax.get_yaxis_transform(), va='center', fontsize=7)
         if reference: ax.axvline(pool_seeds(records, reference, name).rate, color='black', lw=.7, ls=':')
-        ax.set(title=f'{set_labels.get(name, name)}, {len(pooled.per_track)} tracks', xlabel='recognition rate (share of plates)', xlim=(0, 1), ylim=(len(systems) - .5, -.5),
+        ax.set(title=f'{set_labels.get(name, name)}, {len(pooled.per_track)} tracks', xlabel=f'recognition rate (share of plates), 95 % by {pooled.shared}', xlim=(0, 1), ylim=(len(systems) - .5, -.5),
             yticks=range(len(systems)), yticklabels=[look(s).label for s in systems])
         ax.grid(axis='y', visible=False)
         ax.tick_params(axis='y', length=0)
@@ -611,11 +625,11 @@ def cost_accuracy(
     ax, bars = axes[0, 0], []
     for system in shown:
         pooled, shape = pool_seeds(records, system, name), look(system)
-        low, high = rate_interval(pooled)
+        low, high = pooled_interval(pooled)
         ax.plot([cost[system]] * 2, [low, high], color=shape.color, lw=.8)
         ax.plot(cost[system], pooled.rate, **shape.line(ls='', ms=5))
         bars.append(((cost[system], pooled.rate), (cost[system], low, cost[system], high)))
-    ax.set(xlabel='cost (GFLOP a track)', ylabel='recognition rate (share of plates)', title=set_labels.get(name, name))
+    ax.set(xlabel='cost (GFLOP a track)', ylabel=f'recognition rate, 95 % by {pooled.shared}', title=set_labels.get(name, name))
     log_ticks(ax, [cost[s] for s in shown])
     ax.margins(x=.3, y=.1)
     ax.set_ylim(top=ax.get_ylim()[1] + .35 * np.ptp(ax.get_ylim())) # room for names above
@@ -639,7 +653,7 @@ def scaling_curve(
             ax.plot(seen, [f['rate'] for f in found], color=color, marker=marker, label=size)
             for x, f in zip(seen, found): ax.plot([x, x], f['interval'], color=color, lw=.7)
         log_ticks(ax, [r['tracks_seen'] for r in records.values()])
-        ax.set(xlabel='tracks seen in training', title=set_labels.get(name, name))
+        ax.set(xlabel='tracks seen in training', title=f'{set_labels.get(name, name)}, 95 % by {found[0]["shared"]}')
     axes[0, 0].set(ylabel='recognition rate (share of plates)', ylim=(0, None))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc='outside upper center', ncols=6)

@@ -314,11 +314,12 @@ def summary_row(
     true, # true texts
     conf, # confidences in [0, 1]
     clusters=None, # (n,) labels, equal for tracks that share a camera or a plate; None: every track by itself
+    shared:str='track', # what tracks of one cluster share: camera | plate | …
 ) -> dict: # column → value
     "Every measure of a set of reads"
     correct = correct_reads(pred, true)
     return dict(group=name, n=len(correct), recognition_rate=float(correct.mean()), interval=rate_interval(correct, clusters),
-                clusters=int(cluster_index(clusters, len(correct)).max()) + 1, characters=character_accuracy(pred, true), cer=cer(pred, true),
+                clusters=int(cluster_index(clusters, len(correct)).max()) + 1, by=shared, characters=character_accuracy(pred, true), cer=cer(pred, true),
                 confidence_gap=confidence_gap(conf, correct), ece=ece(conf, correct))
 
 # %% ../nbs/10_metrics.ipynb #8b349edb
@@ -328,14 +329,15 @@ def summary(
     conf, # confidences in [0, 1]
     groups=None, # (n,) labels, or {name: labels} for several groupings
     clusters=None, # (n,) labels, equal for tracks that share a camera or a plate; None: every track by itself
+    shared:str='track', # what tracks of one cluster share: camera | plate | …
 ) -> list: # dict rows: all tracks first, then every label of every grouping
     "The measures over all tracks and over each group"
     columns = paired(pred, true, conf, range(len(pred)) if clusters is None else clusters)
-    rows = [summary_row('all', *columns)]
+    rows = [summary_row('all', *columns, shared)]
     for name, labels in (groups if isinstance(groups, dict) else {'': groups} if groups is not None else {}).items():
         grouped = np.array(paired(*columns, labels), dtype=object)
         for label in sorted(set(grouped[4]), key=str):
-            rows.append(summary_row(f'{name} {label}'.strip(), *grouped[:4, grouped[4] == label].tolist()))
+            rows.append(summary_row(f'{name} {label}'.strip(), *grouped[:4, grouped[4] == label].tolist(), shared))
     return rows
 
 # %% ../nbs/10_metrics.ipynb #816b6ae5

@@ -25,7 +25,7 @@ from .core import KSRError, atomic_write, best_device
 from .experiment import KSRNet, autocast, load_net, reads, weights_file
 from .metrics import summary, table
 from .plates import alphabet, slots
-from .tracks import Problem, Track, encode_image, find_tracks, read_track, to_canvas
+from .tracks import Problem, Track, encode_image, find_tracks, read_track, shared_by, to_canvas
 
 # %% ../nbs/13_reading.ipynb #de1d165f
 @dataclass(frozen=True)
@@ -370,10 +370,12 @@ def as_score(
 def summarise(
     scores, # of Score, all with a true text
 ) -> list: # rows of `summary`
-    "The measures over all tracks, by layout, scenario and width; an unreadable track counts as wrong"
+    "The measures over all tracks, by layout, scenario and width, intervals clustered by what tracks share; an unreadable track counts as wrong"
     groups = dict(layout=[s.track.layout for s in scores], scenario=[s.track.scenario or '–' for s in scores])
     groups |= {'width': [s.width for s in scores], 'layout and width': [f'{s.track.layout} {s.width}' for s in scores]}
-    return summary([s.read for s in scores], [s.track.text for s in scores], [s.confidence for s in scores], groups=groups)
+    labels, shared = shared_by([s.track for s in scores])
+    clusters = list(map(list(dict.fromkeys(labels)).index, labels))
+    return summary([s.read for s in scores], [s.track.text for s in scores], [s.confidence for s in scores], groups, clusters, shared)
 
 # %% ../nbs/13_reading.ipynb #c94e2b6f
 def evaluate_tracks(
