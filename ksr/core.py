@@ -122,8 +122,9 @@ class Draws:
         return torch.from_numpy(np.stack([draw(g) for g in self.generators])).to(self.device)
 
     def uniform(self, lo=0., hi=1., *shape) -> Tensor:
-        "(B, *shape) uniform in [lo, hi)"
-        return lo + (hi - lo) * self.stacked(lambda g: np.asarray(g.random(shape, dtype=np.float32)))
+        "(B, *shape) uniform in [lo, hi); hi itself, to which the last bit may round up, is left out"
+        u = self.stacked(lambda g: np.asarray(g.random(shape, dtype=np.float32)))
+        return (lo + (hi - lo) * u).clamp(max=float(np.nextafter(np.float32(hi), np.float32(lo))))
 
     def normal(self, *shape) -> Tensor:
         "(B, *shape) standard normal"

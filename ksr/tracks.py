@@ -459,8 +459,9 @@ class SyntheticTracks:
     __call__ = batch
 
     def identity(self) -> dict:
-        "What the tracks depend on; the device is not among it"
-        return dict(source='SyntheticTracks') | {f.name: getattr(self, f.name) for f in fields(self) if f.name != 'device'}
+        "What the tracks depend on, as JSON gives it back; the device is not among it"
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != 'device'}
+        return dict(source='SyntheticTracks') | {name: list(v) if isinstance(v, tuple) else v for name, v in known.items()}
 
 # %% ../nbs/03_tracks.ipynb #d888502d
 frame_fields = ('size', 'homography', 'waves', 'taps', 'sigma', 'gain', 'gamma', 'lift', 'streaks', 'sensor', 'repeated', 'phase') # of `Theta`, (B, T, …)
@@ -734,23 +735,23 @@ def ksr_synth(
     print(f'{n} tracks, listed in {path}')
 
 # %% ../nbs/03_tracks.ipynb #a03e0004
-@lru_cache(maxsize=1024)
 def manifest_cameras(
-    folder:Path, # that may hold manifest.csv
+    folder:Path, # that may hold manifest.csv; one of somebody else's names no cameras
 ) -> dict: # track id → camera; empty where no manifest names any
     "The cameras that a benchmark of ours was drawn with"
     if not (folder/'manifest.csv').is_file(): return {}
-    with open(folder/'manifest.csv', newline='', encoding='utf-8') as file: return {r['track']: r['camera'] for r in csv.DictReader(file) if r.get('camera')}
+    with open(folder/'manifest.csv', newline='', encoding='utf-8', errors='replace') as file:
+        return {r['track']: r['camera'] for r in csv.DictReader(file) if r.get('track') and r.get('camera')}
 
 def shared_by(
     tracks, # objects with id, text and path, such as `Track`s
 ) -> tuple: # a label for each, equal for those that share; and what is shared: camera | plate | camera, plate | track
     "Which tracks are not independent of each other"
-    labels, kinds = [], set()
+    labels, kinds, cameras = [], set(), lru_cache(maxsize=None)(manifest_cameras) # every manifest is read once a call
     for k, t in enumerate(tracks):
         above = [t.path.resolve(), *t.path.resolve().parents][:5] if t.path else []
-        home = next((f for f in above if t.id in manifest_cameras(f)), None)
-        label = ('camera', str(home), manifest_cameras(home)[t.id]) if home else ('plate', t.text) if t.text else ('track', k)
+        home = next((f for f in above if t.id in cameras(f)), None)
+        label = ('camera', str(home), cameras(home)[t.id]) if home else ('plate', t.text) if t.text else ('track', k)
         labels.append(label)
         kinds.add(label[0])
     return labels, ', '.join(sorted(kinds))
