@@ -669,7 +669,7 @@ class Result:
     "What a run leaves"
     net:KSRNet # averaged weights, eval mode
     history:list # rows
-    metrics:dict # on the validation split
+    metrics:dict # on drawn tracks of the role `validation`
     run_dir:Path # its folder
 
 # %% ../nbs/12_experiment.ipynb #6815c04b

@@ -1,4 +1,4 @@
-"""Every notebook by nbdev_test, two at a time, then tests/ by pytest; seconds for each, the output of what failed, and the count as the last line.
+"""Every notebook by nbdev_test, two at a time, then tests/ by pytest in two halves side by side; seconds for each, the output of what failed, and the count as the last line.
 
 The notebooks run in a copy of the project, so that a run folder left by an earlier test is not taken up again, and your own are left alone."""
 import json, os, re, shutil, subprocess, sys, sysconfig, tempfile, time
@@ -45,11 +45,18 @@ def test_notebook(notebook):
     return code == 0, said if code else ''
 
 
-def test_processes():
-    "Run pytest → (passed, failed), and what it printed"
+def halves():
+    "The files of tests/ in two parts that take about as long: notebooks with planted faults, and all others"
+    files = sorted((root/'tests').glob('test_*.py'))
+    planted = [f for f in files if f.stem in ('test_broken_on_purpose', 'test_borrowed_parts')]
+    return planted, [f for f in files if f not in planted]
+
+
+def test_processes(files):
+    "Run pytest on these files → (passed, failed), and what it printed"
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder)/'report.xml'
-        command = [sys.executable, '-m', 'pytest', 'tests', '-q', '-rs', '--durations=0', '--durations-min=1', '-p', 'no:cacheprovider', f'--junitxml={report}']
+        command = [sys.executable, '-m', 'pytest', *files, '-q', '-rs', '--durations=0', '--durations-min=1', '-p', 'no:cacheprovider', f'--junitxml={report}']
         code, said, _ = limited(command, pytest_limit)
         suites = list(ET.parse(report).getroot().iter('testsuite')) if report.exists() else []
     count = lambda name: sum(int(s.get(name, 0)) for s in suites)
@@ -66,9 +73,9 @@ def main():
         results = list(pool.map(test_notebook, notebooks))
     for notebook, (passed, said) in zip(notebooks, results):
         if not passed: print(f'\n===== {notebook.name}\n{said}')
-    passed, failed, said = test_processes()
-    print(f'\n===== tests\n{said}')
-    passed, failed = passed + sum(ok for ok, _ in results), failed + sum(not ok for ok, _ in results)
+    with ThreadPoolExecutor(2) as pool: parts = list(pool.map(test_processes, halves()))
+    for *_, said in parts: print(f'\n===== tests\n{said}')
+    passed, failed = (sum(ok is good for ok, _ in results) + sum(part[k] for part in parts) for k, good in enumerate((True, False)))
     print(f'{time.monotonic() - began:.0f} s')
     print(f'{passed} passed, {failed} failed', flush=True)
     return int(failed > 0 or passed == 0)

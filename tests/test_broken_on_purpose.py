@@ -17,7 +17,7 @@ breaks = {
     'the generator leaves nothing out': ('03_tracks', '(Typical(draws) if part in self.typical else draws for part in parts)', '(draws for part in parts)'),
     'calibration is ignored': ('12_experiment', 'torch.full(reads.shape[1:2], exponent)', 'torch.full(reads.shape[1:2], 1.)'),
     'pixels of unknown plates are learnt': ('12_experiment', 'everything = torch.ones(len(batch), dtype=torch.bool) if batch.registered is None else batch.registered', 'everything = torch.ones(len(batch), dtype=torch.bool)'),
-    'the teacher teaches nothing': ('12_experiment', "loss + weights.get('teacher', 1.) * taught", "loss + 0 * taught"),
+    'the teacher teaches nothing': ('12_experiment', "parts['taught'] = P.distillation_loss(", "parts['taught'] = 0 * P.distillation_loss("),
     'the teacher is not listened to': ('08_recognizer', 'return temperature**2 * (p.exp() * (p - q)).sum(-1).mean((1, 2))', 'return 0 * (p.exp() * (p - q)).sum(-1).mean((1, 2))'),
     'spoiling spoils nothing': ('12_experiment', 'if spoil: batch = replace', 'if False: batch = replace'),
     'no frame is rejected': ('14_baselines', 'return worst <= threshold, worst', 'return worst <= math.inf, worst'),
@@ -35,6 +35,14 @@ breaks = {
     'end to end sees no wrong flow': ('12_experiment', 'restored, reader = net.restorer(batch.frames, disturb=partial(disturbed_flow, generator=generator)), net.recognizer', 'restored, reader = net.restorer(batch.frames), net.recognizer'),
     'the picture learns from the reader by itself': ('12_experiment', "image if 'semantic' in weights else image.detach()", 'image'),
     'semantic weight is zero': ('09_losses', "'perceptual': 0.1, 'semantic': 0.5}", "'perceptual': 0.1, 'semantic': 0}"),
+    'every variant restores with the gradient loss': ('12_experiment', 'return {k: w for k, w in losses[variant].items() if k in parts}', 'return {k: w for k, w in (losses[variant] | dict(gradient=.5)).items() if k in parts}'),
+    'the judge of the perceptual loss learns': ('12_experiment', 'return copy.deepcopy(self.recognizer.encoder.stem).requires_grad_(False).eval()', 'return self.recognizer.encoder.stem'),
+    'roles share their cameras': ('03_tracks', 'return mix(seed, 2**32 + roles.index(check_role(role)))', 'return mix(seed, 2**32 + 0 * roles.index(check_role(role)))'),
+    'draws keep 32 bits of the number': ('00_core', 'int(i) % 2**64]', 'mix(int(seed), int(i)) % 2**32]'),
+    'intervals ignore what tracks share': ('10_metrics', 'return float(len(y) / max(1, effect))', 'return float(len(y))'),
+    'differences take seeds that only one has': ('15_figures', 'a, b, clusters = later.of(common), earlier.of(common),', 'a, b, clusters = later, earlier,'),
+    'averages begin anew': ('11_learner', 'self.updates[name] = n + 1', 'self.updates[name] = 1'),
+    'a stale run is taken': ('11_learner', "check_identity(state['identity'], self.identity, self.checkpoint)", 'pass'),
 }
 
 
