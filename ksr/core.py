@@ -10,7 +10,7 @@ __all__ = ['root', 'canvas', 'hr_canvas', 'spelt', 'plain_kinds', 'reference_ind
            'as_jpeg']
 
 # %% ../nbs/00_core.ipynb #09285743
-import io, math, os, random, subprocess, tempfile
+import io, math, os, random, re, subprocess, tempfile
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -191,7 +191,7 @@ def as_float(value) -> float:
 def as_int(value) -> int:
     "A whole number, its text, or a float that is one"
     if isinstance(value, int) and not isinstance(value, bool): return value
-    if isinstance(value, str) and value.strip().lstrip('+-').isdecimal(): return int(value)
+    if isinstance(value, str) and re.fullmatch(r'[+-]?[0-9]+', value.strip()): return int(value)
     try: number = as_float(value)
     except ValueError: number = .5
     if number.is_integer() and abs(number) < 2**53: return int(number)

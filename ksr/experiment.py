@@ -9,9 +9,9 @@ __all__ = ['roads', 'picture_losses', 'task_parts', 'losses', 'task_options', 't
            'end_to_end', 'stage_weights', 'protocol_stages', 'Config', 'checked_config', 'save_weights', 'weights_file',
            'read_header', 'load_net', 'take_over', 'autocast', 'measure', 'calibrate', 'calibrate_again', 'summarize',
            'validation_mix', 'read_rate', 'Answer', 'known_facts', 'clusters_of', 'score', 'judge', 'track_gigaflops',
-           'show_restorations', 'PairTracks', 'Result', 'input_hashes', 'open_run', 'finished_run', 'starting_net',
-           'training_data', 'conclude', 'run', 'train_worker', 'parse_settings', 'start_training', 'ksr_train',
-           'ksr_calibrate', 'recalibrated']
+           'show_restorations', 'PairTracks', 'Result', 'input_hashes', 'open_run', 'origins', 'finished_run',
+           'starting_net', 'training_data', 'conclude', 'run', 'train_worker', 'parse_settings', 'start_training',
+           'ksr_train', 'ksr_calibrate', 'recalibrated']
 
 # %% ../nbs/12_experiment.ipynb #797cfa55
 import copy, hashlib, json, math, os, platform, sys
@@ -36,8 +36,8 @@ from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds,
     seed_everything, show_frames)
 from .flow import disturbed_flow, end_point_error, flow_loss, flow_pairs, photometric_loss, supports, track_flow
 from .learner import Learner, LearnerConfig, Stage, check_identity, join_processes, run_lock
-from .losses import Objective, lpips_distance_of, recognizer_distance_of
-from .metrics import edit_distance, psnr, rate_interval, ssim
+from .losses import Objective, lpips_distance_of, recognizer_distance_of, vgg16_file
+from .metrics import cluster_index, edit_distance, psnr, rate_interval, ssim
 from .plates import decode, layout_names, slots, valid
 from .tracks import Batch, FolderTracks, MixedTracks, SyntheticTracks, Track, shared_by, split_by_plate
 
@@ -529,8 +529,7 @@ def read_rate(
         with torch.no_grad(), autocast(device): log_p = net.fuse(reads(net, folder.batch(rows).frames.to(device)))
         right += [a == folder[i].text for a, i in zip(P.read(log_p).texts, rows)]
     labels, shared = shared_by(folder.tracks)
-    numbers = list(map(labels.index, labels))
-    return dict(tracks=len(right), rate=sum(right) / len(right), interval=list(rate_interval(right, numbers)), shared=shared, clusters=len(set(numbers)))
+    return dict(tracks=len(right), rate=sum(right) / len(right), interval=list(rate_interval(right, labels)), shared=shared, clusters=len(set(labels)))
 
 # %% ../nbs/12_experiment.ipynb #13d48a63
 @dataclass(frozen=True)
@@ -569,7 +568,7 @@ def clusters_of(
     "Which tracks are not independent: drawn ones have a camera each"
     if not isinstance(source, FolderTracks): return dict(shared='camera', cluster=list(range(n)))
     labels, shared = shared_by(source.tracks[:n])
-    return dict(shared=shared, cluster=list(map(list(dict.fromkeys(labels)).index, labels)))
+    return dict(shared=shared, cluster=cluster_index(labels, n).tolist())
 
 def score(
     given:Answer, # of a batch
@@ -651,9 +650,13 @@ class PairTracks:
         sets = dict(FlyingChairs=lambda: FlyingChairs(folder, 'train'), Sintel=lambda: Sintel(folder, 'train', 'both'))
         found = [name for name in sets if (Path(folder)/name).is_dir()]
         if not found: raise KSRError(f'{folder}: neither FlyingChairs nor Sintel in it; expected the folder above one of them')
-        self.pairs, self.seed = sets[found[0]](), seed
+        self.pairs, self.seed, self.folder = sets[found[0]](), seed, folder
 
-    def identity(self) -> dict: return dict(source=type(self.pairs).__name__, pairs=len(self.pairs), seed=self.seed)
+    def identity(self) -> dict:
+        "How many pairs, and one hash over the names and sizes of all files and the bytes of the first 64"
+        files, digest = sorted(p for p in Path(self.folder).rglob('*') if p.is_file()), hashlib.sha256()
+        for k, p in enumerate(files): digest.update(f'{p.relative_to(self.folder)}\0{p.stat().st_size}\0'.encode() + (p.read_bytes() if k < 64 else b''))
+        return dict(source=type(self.pairs).__name__, pairs=len(self.pairs), seed=self.seed, sha256=digest.hexdigest())
 
     def __call__(self, indices, severity=None, frames=None) -> Batch: # severity means nothing here
         "The tracks of these numbers"
@@ -676,8 +679,10 @@ class Result:
 def input_hashes(
     config:Config, # names the files
 ) -> dict: # setting → SHA-256 of its file
-    "The very weights that a run starts from"
-    return {name: hashlib.sha256(weights_file(given).read_bytes()).hexdigest() for name in ('init', 'reader', 'aligner', 'lpips') if (given := getattr(config, name))}
+    "The very weights that a run starts from, and LPIPS's trunk"
+    files = {name: weights_file(given) for name in ('init', 'reader', 'aligner', 'lpips') if (given := getattr(config, name))}
+    if config.perceptual == 'lpips' and not config.lpips and (hub := Path(torch.hub.get_dir())/'checkpoints'/vgg16_file).is_file(): files['lpips'] = hub
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
 
 def open_run(
     config:Config, # the settings
@@ -689,13 +694,23 @@ def open_run(
     with atomic_write(path) as tmp: tmp.write_text(json.dumps(mine, indent=1))
     return path.parent
 
+def origins(
+    config:Config, # the settings
+    data:dict, # name → `identity()` of a source
+) -> dict: # everything that weights depend on, by name
+    "What stands in the header of a run's weights, and what its checkpoint is held against"
+    return dict(config=asdict(config), inputs=input_hashes(config), data=data, ksr=__version__)
+
 def finished_run(
     config:Config, # the settings
     run_dir, # its folder
-) -> bool: # is it there, whole, and of these settings? `KSRError` where it is another
+) -> bool: # is it there, whole, and of these settings, files and data? `KSRError` where it is another
     "May its weights be taken instead of training?"
-    if not (Path(run_dir)/'model.safetensors').exists(): return False
-    open_run(config, run_dir)
+    path = Path(run_dir)/'model.safetensors'
+    if not path.exists(): return False
+    further = dict(flow=PairTracks(root/config.flow_data, config.seed)) if config.flow_data else {}
+    sources = dict(data=training_data(config, torch.device('cpu'))[0]) | further
+    check_identity(read_header(path).get('origins', {}), origins(config, {k: s.identity() for k, s in sources.items()}), path)
     return True
 
 # %% ../nbs/12_experiment.ipynb #73cf9f5f
@@ -709,7 +724,7 @@ def starting_net(
     if (net.variant, net.size) != (config.variant, config.size): raise KSRError(f'init={config.init!r} is {net.variant}/{net.size}, the settings say {config.variant}/{config.size}')
     if config.reader: take_over(net, config.reader, ('recognizer',))
     if config.aligner: take_over(net, config.aligner, aligning[:2] if 'deformation' in [s.task for s in stages] else aligning)
-    if config.perceptual == 'lpips': net.lpips = lpips_distance_of(config.lpips or None)
+    if config.perceptual == 'lpips': net.lpips = lpips_distance_of(weights_file(config.lpips) if config.lpips else None)
     if config.compile: net.recognizer.encoder.compile()
     return net
 
@@ -740,7 +755,7 @@ def conclude(
     if held: metrics['folder'] = read_rate(net, FolderTracks(validation_mix(held)))
     metrics |= dict(exponent=net.exponent, calibration=net.calibration, seen=learner.seen, seconds=round(learner.seconds, 1), processes=learner.processes, device=str(learner.device), torch=torch.__version__, machine=platform.machine())
     with atomic_write(learner.run_dir/'metrics.json') as tmp: tmp.write_text(json.dumps(metrics, indent=1))
-    save_weights(net, learner.run_dir/'model.safetensors', **asdict(config), inputs=input_hashes(config), losses=learner.losses, tracks_seen=learner.seen, ksr=__version__)
+    save_weights(net, learner.run_dir/'model.safetensors', origins=origins(config, learner.identity['data']), losses=learner.losses, tracks_seen=learner.seen)
     return metrics
 
 def run(
@@ -758,7 +773,8 @@ def run(
         validation = SyntheticTracks(config.seed, role='validation', device=device)
         look = lambda averaged: summarize(measure(averaged.eval(), validation, config.validation_tracks))
         cfg = LearnerConfig(seed=config.seed, batch_size=config.batch_size, accumulate=config.accumulate, ema=config.ema, bf16=best_dtype(device) == torch.bfloat16)
-        depends = dict(config=asdict(config), inputs=input_hashes(config), ksr=__version__)
+        depends = origins(config, {}) # the weights to begin with follow from these; their last bits may differ between machines
+        depends = {k: v for k, v in depends.items() if k != 'data'} | dict(start='from settings and inputs')
         learner = Learner(starting_net(config, stages), data, stages, run_dir, cfg, further, look, device, depends)
         averaged = learner.fit().eval()
         for p in averaged.parameters(): p.data = p.data.half().float() # what is calibrated and measured is what the file holds

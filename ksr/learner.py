@@ -215,8 +215,11 @@ def join_processes(
     if size == 1: return 0, 1, device
     if missing := [name for name in ('RANK', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]:
         raise KSRError(f'WORLD_SIZE={size} without {missing}: these processes cannot find each other; expected: ksr_train RUN_DIR --processes {size} …')
-    if not dist.is_initialized(): dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', timeout=timedelta(hours=6))
-    if device.type == 'cuda': device = best_device(f'cuda:{os.environ["LOCAL_RANK"]}')
+    if device.type not in ('cpu', 'cuda'): raise KSRError(f'{size} processes on {device.type}: expected cpu or cuda')
+    if device.type == 'cuda':
+        device = best_device(f'cuda:{os.environ["LOCAL_RANK"]}')
+        torch.cuda.set_device(device) # what is exchanged between the processes goes over the current device
+    if not dist.is_initialized(): dist.init_process_group('cpu:gloo,cuda:nccl' if device.type == 'cuda' else 'gloo', timeout=timedelta(hours=6))
     return dist.get_rank(), dist.get_world_size(), device
 
 # %% ../nbs/11_learner.ipynb #3b982885
@@ -253,6 +256,7 @@ class Learner:
     ):
         self.rank, self.processes, self.device = join_processes(torch.device(device))
         if cfg.accumulate % self.processes: raise KSRError(f'accumulate={cfg.accumulate}: expected a multiple of the {self.processes} processes, which share the micro-batches of a step')
+        if twice := [s.name for k, s in enumerate(stages) if s.name in [t.name for t in stages[:k]]]: raise KSRError(f'stages {twice} occur twice; expected names of their own')
         self.cfg, self.sources, self.stages, self.evaluate = cfg, {'': data, **(sources or {})}, stages, evaluate
         self.run_dir = Path(run_dir) if run_dir else None
         self.identity = self.depends_on(model, identity or {})
@@ -260,7 +264,8 @@ class Learner:
         self.ema = Average(self.model, cfg.ema)
         self.stage_index, self.step, self.seen, self.history, self.seconds = 0, 0, 0, [], 0.
         self.figures, self.losses, self.frozen, self.resumed = {}, {}, None, {} # losses: stage → part → weight, as they were really used
-        if self.run_dir and self.checkpoint.exists(): self.resume()
+        self.known = None # the state of the checkpoint file that this learner has read or written
+        if self.run_dir: self.resume()
 
     @property
     def checkpoint(self): return self.run_dir/'checkpoint.safetensors'
@@ -269,7 +274,7 @@ class Learner:
         "Everything the result depends on, by name"
         cfg = {k: v for k, v in asdict(self.cfg).items() if k not in ('log_every', 'save_every')}
         data = {name or 'data': source.identity() for name, source in self.sources.items()}
-        return dict(settings=cfg, stages={s.name: asdict(s) for s in self.stages}, order=[s.name for s in self.stages], data=data, start=weights_digest(model), **more)
+        return dict(settings=cfg, stages={s.name: asdict(s) for s in self.stages}, order=[s.name for s in self.stages], data=data, start=weights_digest(model)) | more
 
 # %% ../nbs/11_learner.ipynb #d7995e6d
 from fastcore.basics import patch
@@ -379,12 +384,14 @@ def save(self:Learner):
     if self.step and self.frozen is not None: tensors |= {f'frozen.{k}': v for k, v in self.frozen.state_dict().items()}
     state = {k: getattr(self, k) for k in states} | dict(updates=self.ema.updates, identity=self.identity)
     save_checkpoint(self.checkpoint, tensors, state)
+    self.known = self.checkpoint.stat().st_mtime_ns
     if self.history: write_history(self.run_dir/'history.csv', self.history)
 
 # %% ../nbs/11_learner.ipynb #e4ad97cc
 @patch
 def resume(self:Learner):
-    "Go on where the checkpoint stands; one that belongs to another run is refused, the differences named"
+    "Go on where the checkpoint stands, if it is not the one that is known; one that belongs to another run is refused, the differences named"
+    if not self.checkpoint.exists() or self.known == (stamp := self.checkpoint.stat().st_mtime_ns): return
     tensors, state = load_checkpoint(self.checkpoint)
     if 'identity' not in state: raise KSRError(f'{self.checkpoint}: does not say which run it belongs to (a version before 0.5 wrote it); choose another run folder')
     check_identity(state['identity'], self.identity, self.checkpoint)
@@ -394,22 +401,32 @@ def resume(self:Learner):
     self.ema.updates = state['updates']
     self.resumed = {prefix: part(prefix) for prefix in ('optimizer.', 'frozen.')}
     for k in states: setattr(self, k, state[k])
+    self.known = stamp
 
 # %% ../nbs/11_learner.ipynb #955c0fa7
 @patch
 def fit(self:Learner, stop_after:float=math.inf) -> nn.Module: # the averaged model
     "Run the remaining stages; after `stop_after` seconds all processes end early with a checkpoint"
     with run_lock(self.run_dir) if self.run_dir and self.rank == 0 else nullcontext():
+        if self.run_dir: self.resume() # another learner may have gone on in between
         began, stopped = time.monotonic(), lambda: time.monotonic() - began > stop_after
         while self.stage_index < len(self.stages):
             stage = self.stages[self.stage_index]
             self.start_stage(stage)
-            if not self.run_stage(stage, stopped if stop_after < math.inf else None): break
+            if not self.run_stage(stage, stopped if stop_after < math.inf else None):
+                self.keep_for_later()
+                break
             if self.evaluate: self.figures[stage.name] = self.from_first(lambda: self.evaluate(self.ema.module))
             self.stage_index, self.step = self.stage_index + 1, 0
             self.save()
         self.save()
     return self.ema.module
+
+@patch
+def keep_for_later(self:Learner):
+    "What a stage that was left early needs when `fit` is called again"
+    moments = {k.removeprefix('optimizer.'): v for k, v in optimizer_tensors(self.optimizer, self.names).items()}
+    self.resumed = {'optimizer.': moments, 'frozen.': self.frozen.state_dict() if self.frozen is not None else {}}
 
 @patch
 def run_stage(self:Learner,

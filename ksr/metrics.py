@@ -166,13 +166,14 @@ def aurc(
 
 # %% ../nbs/10_metrics.ipynb #721c4271
 def cluster_index(
-    clusters, # (n,) labels, equal for tracks that share something; None: every track by itself
+    clusters, # (n,) labels of any hashable kind, equal for tracks that share something; None: every track by itself
     n:int, # tracks
 ) -> np.ndarray: # (n,) numbers from 0
     "Which cluster each track belongs to"
     labels = range(n) if clusters is None else clusters
     if len(labels) != n: raise KSRError(f'metrics: {len(labels)} cluster labels, expected {n}, one for every track')
-    return np.unique(np.asarray(labels), return_inverse=True)[1].reshape(-1)
+    numbers = {}
+    return np.array([numbers.setdefault(label.item() if hasattr(label, 'item') else label, len(numbers)) for label in labels])
 
 def effective_size(
     correct, # (n,) bool, which reads are right

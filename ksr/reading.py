@@ -374,8 +374,7 @@ def summarise(
     groups = dict(layout=[s.track.layout for s in scores], scenario=[s.track.scenario or '–' for s in scores])
     groups |= {'width': [s.width for s in scores], 'layout and width': [f'{s.track.layout} {s.width}' for s in scores]}
     labels, shared = shared_by([s.track for s in scores])
-    clusters = list(map(list(dict.fromkeys(labels)).index, labels))
-    return summary([s.read for s in scores], [s.track.text for s in scores], [s.confidence for s in scores], groups, clusters, shared)
+    return summary([s.read for s in scores], [s.track.text for s in scores], [s.confidence for s in scores], groups, labels, shared)
 
 # %% ../nbs/13_reading.ipynb #c94e2b6f
 def evaluate_tracks(
