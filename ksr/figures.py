@@ -363,7 +363,7 @@ def neighbour_tests(
     for (later, earlier), f in zip(pairs, found):
         p = [float(next(corrected)) for _ in f['tests']]
         only = ' '.join(f'{x}:{y}' for x, y, _ in f['tests'])
-        rows.append({'system': look(later).label, 'than': look(earlier).label, 'difference': f['difference'], '95 %': f['interval'], 'by': f['shared'], 'only this : only that': only, 'p': min(p), 'seeds': seeds_text(len(p))})
+        rows.append({'system': look(later).label, 'than': look(earlier).label, 'difference': f['difference'], '95 %': f['interval'], 'by': f['shared'], 'only this / only that': only, 'p': min(p), 'seeds': seeds_text(len(p))})
     return rows
 
 # %% ../nbs/15_figures.ipynb #a3d324fe
