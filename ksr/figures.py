@@ -363,7 +363,7 @@ def neighbour_tests(
     for (later, earlier), f in zip(pairs, found):
         p = [float(next(corrected)) for _ in f['tests']]
         only = ' '.join(f'{x}:{y}' for x, y, _ in f['tests'])
-        rows.append({'system': look(later).label, 'than': look(earlier).label, 'difference': f['difference'], '95 %': f['interval'], 'by': f['shared'], 'only this : only that': only, 'p': min(p), 'seeds': seeds_text(len(p))})
+        rows.append({'system': look(later).label, 'than': look(earlier).label, 'difference': f['difference'], '95 %': f['interval'], 'by': f['shared'], 'only this / only that': only, 'p': min(p), 'seeds': seeds_text(len(p))})
     return rows
 
 # %% ../nbs/15_figures.ipynb #a3d324fe
@@ -460,16 +460,19 @@ def spoiled_curves(
     records:dict, # of the group `spoiled`
     systems, # to draw
 ) -> plt.Figure:
-    "Recognition rate and PSNR against the number of spoiled frames, a column for every kind"
+    "Recognition rate with interval and PSNR against the number of spoiled frames, a column for every kind; systems stand a little aside of each other"
     kinds = spoiled_sets(records)
     rows = [m for m in measures if any(m in s for r in records.values() for s in r['sets'].values())]
     fig, axes = new_figure(text_width, .55 + 1.45 * len(rows), len(rows), len(kinds), sharex=True, sharey='row')
     for ax, (kind, ks), measure in ((axes[i, j], pair, m) for i, m in enumerate(rows) for j, pair in enumerate(kinds.items())):
-        for system in systems:
+        for i, system in enumerate(systems):
             pools = {k: p for k in ks if present(records, [system], [f'{kind} {k}']) and measure in (p := pool_seeds(records, system, f'{kind} {k}')).columns}
-            if pools: ax.plot(pools.keys(), [measures[measure][1](p) for p in pools.values()], **look(system).line())
+            at = np.array(list(pools)) + .06 * (i - (len(systems) - 1) / 2)
+            if pools: ax.plot(at, [measures[measure][1](p) for p in pools.values()], **look(system).line())
+            if pools and measure == 'right': ax.vlines(at, *zip(*map(pooled_interval, pools.values())), color=look(system).color, lw=.6)
         ax.set(xticks=ks)
-    for ax, kind in zip(axes[0], kinds): ax.set_title(kind)
+    shared = '/'.join(sorted({s['shared'] for r in records.values() for s in r['sets'].values()}))
+    for ax, kind in zip(axes[0], kinds): ax.set_title(f'{kind}, 95 % by {shared}')
     for ax in axes[-1]: ax.set_xlabel('spoiled frames $k$ (of 5)')
     for ax, measure in zip(axes[:, 0], rows): ax.set_ylabel(measures[measure][0])
     handles = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels())}
