@@ -18,6 +18,7 @@ import copy, hashlib, json, math, os, platform, sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -31,7 +32,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from . import __version__, restorer as R, recognizer as P
+from . import restorer as R, recognizer as P
 from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds, hr_canvas, mix, ready_torchvision, reference_index, resize, root,
     seed_everything, show_frames)
 from .flow import disturbed_flow, end_point_error, flow_loss, flow_pairs, photometric_loss, supports, track_flow
@@ -699,7 +700,7 @@ def origins(
     data:dict, # name → `identity()` of a source
 ) -> dict: # everything that weights depend on, by name
     "What stands in the header of a run's weights, and what its checkpoint is held against"
-    return dict(config=asdict(config), inputs=input_hashes(config), data=data, ksr=__version__)
+    return dict(config=asdict(config), inputs=input_hashes(config), data=data, ksr=version('ksr'))
 
 def finished_run(
     config:Config, # the settings
@@ -817,6 +818,7 @@ def start_training(
     try: elastic_launch(launch, train_worker)(settings, run_dir, device)
     except ChildFailedError as e: raise KSRError(f'process {min(e.failures)} of {processes} failed (exit code {e.failures[min(e.failures)].exitcode}) and the others were stopped; the same command goes on from the last checkpoint') from e
 
+# %% ../nbs/12_experiment.ipynb #a12e0023
 @call_parse
 def ksr_train(
     run_dir:str, # where everything goes; a run that was stopped there goes on
