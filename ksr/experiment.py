@@ -28,6 +28,7 @@ from fastcore.script import Param, call_parse
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -817,6 +818,7 @@ def start_training(
     launch = LaunchConfig(1, 1, processes, run_id='ksr', rdzv_backend='c10d', rdzv_endpoint='127.0.0.1:0', local_addr='127.0.0.1', max_restarts=0)
     try: elastic_launch(launch, train_worker)(settings, run_dir, device)
     except ChildFailedError as e: raise KSRError(f'process {min(e.failures)} of {processes} failed (exit code {e.failures[min(e.failures)].exitcode}) and the others were stopped; the same command goes on from the last checkpoint') from e
+    except SignalException as e: raise KSRError(f'stopped by signal {int(e.sigval)}; the same command goes on from the last checkpoint') from e
 
 # %% ../nbs/12_experiment.ipynb #a12e0023
 @call_parse

@@ -416,6 +416,7 @@ def fit(self:Learner, stop_after:float=math.inf) -> nn.Module: # the averaged mo
             if not self.run_stage(stage, stopped if stop_after < math.inf else None):
                 self.keep_for_later()
                 break
+            self.save() # a long evaluation that is cut off costs no step
             if self.evaluate: self.figures[stage.name] = self.from_first(lambda: self.evaluate(self.ema.module))
             self.stage_index, self.step = self.stage_index + 1, 0
             self.save()
