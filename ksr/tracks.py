@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['min_side', 'max_side', 'suffixes', 'end_marks', 'corner_names', 'roles', 'role_period', 'role_residues', 'parts',
-           'frame_fields', 'synth_block', 'synth_options', 'Problem', 'Track', 'open_image', 'to_rgb', 'pixels',
-           'decode_image', 'encode_image', 'check_corners', 'load_json', 'check_text', 'read_annotations', 'numbered',
-           'find_tracks', 'read_frames', 'missing_frames', 'read_track', 'read_tracks', 'annotation_json',
-           'write_track', 'track_sha256', 'to_canvas', 'Batch', 'check_role', 'role_seed', 'text_roles', 'draw_text',
+           'synth_block', 'synth_options', 'Problem', 'Track', 'open_image', 'to_rgb', 'pixels', 'decode_image',
+           'encode_image', 'check_corners', 'load_json', 'check_text', 'read_annotations', 'numbered', 'find_tracks',
+           'read_frames', 'missing_frames', 'read_track', 'read_tracks', 'annotation_json', 'write_track',
+           'track_sha256', 'to_canvas', 'Batch', 'in_one_buffer', 'check_role', 'role_seed', 'text_roles', 'draw_text',
            'Drawn', 'without_codecs', 'SyntheticTracks', 'clean_frame', 'frame_corners', 'through_jpeg',
-           'through_codecs', 'pick_frames', 'collate', 'FolderTracks', 'hr_scene', 'MixedTracks', 'split_by_plate',
-           'claim_folder', 'parse_severity', 'synth_sources', 'synthesise', 'write_manifest', 'ksr_synth',
-           'manifest_cameras', 'shared_by']
+           'through_codecs', 'pick_frames', 'corner_tensor', 'collate', 'FolderTracks', 'hr_scene', 'MixedTracks',
+           'split_by_plate', 'claim_folder', 'parse_severity', 'synth_sources', 'synthesise', 'write_manifest',
+           'ksr_synth', 'manifest_cameras', 'shared_by']
 
 # %% ../nbs/04_tracks.ipynb #0df34385
-import csv, hashlib, json, os, re, struct, sys, warnings, zlib
+import csv, hashlib, json, math, os, re, struct, sys, warnings, zlib
 from collections import Counter
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
@@ -29,8 +29,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from .core import Draws, KSRError, Typical, atomic_write, canvas, hr_canvas, mix, reference_index, resize
-from .degradation import PLATE_MM, PX_PER_MM, SCENE_MM, SCENE_ORIGIN_MM, Degraded, Theta, degrade, h264, sample_theta, scene
+from .core import Draws, KSRError, Typical, atomic_write, canvas, hr_canvas, mix, rectify, reference_index, resize
+from ksr.degradation import (PLATE_MM, PX_PER_MM, SCENE_MM, SCENE_ORIGIN_MM, Degraded, Theta, degrade, h264, lattice, look, sample_scene, sample_theta,
+    scene, tone)
 from .plates import alphabet, decode, encode, layout_names, random_style, random_text, render_plates, slots
 
 # %% ../nbs/04_tracks.ipynb #e4433d64
@@ -339,14 +340,18 @@ def to_canvas(
 @dataclass(frozen=True)
 class Batch:
     "Tracks as tensors; every tensor leads with the batch"
-    frames: Tensor # (B, T, 3, 32, 96) in [0, 1]
+    frames: Tensor # (B, T, 3, 32, 96) in [0, 1]: drawn ones on the plate's canvas by corners that are a little wrong, those from files stretched onto it as they are
     text: Tensor # (B, 7) class numbers; −1 where not known
     layout: Tensor # (B,) index into `layout_names`; −1 where not known
-    hr: Tensor = None # (B, 3, 64, 192) the clean plate, registered with the reference frame
+    native: Tensor = None # (B, T, 3, H, W) uint8, the frames as they are, in a padded buffer; zero outside size
+    size: Tensor = None # (B, T, 2) long, (h, w) of each native frame
+    corners: Tensor = None # (B, T, 4, 2) of the plate, native pixels; NaN where not known
+    hr: Tensor = None # (B, 3, 64, 192) the clean plate on its canvas, registered with the reference frame
     flow: Tensor = None # (B, T, 2, 32, 96) exact flow reference → frame, canvas pixels
     severity: Tensor = None # (B,) in [0, 1]
     plate_width: Tensor = None # (B,) native pixels in the reference frame
     far: Tensor = None # (B,) bool: drawn as scenario B
+    steep: Tensor = None # (B,) bool: drawn as a camera in space sees it
     index: Tensor = None # (B,) the tracks' numbers
     registered: Tensor = None # (B,) bool: are `hr` and `flow` known? None: all of them are
 
@@ -359,6 +364,13 @@ class Batch:
         return Batch(**{o.name: f(v) if (v := getattr(self, o.name)) is not None else None for o in fields(self)})
 
     def to(self, device, non_blocking=True): return self.map(lambda o: o.to(device, non_blocking=non_blocking))
+
+def in_one_buffer(
+    images, # (..., H, W) tensors; sizes may differ
+) -> list: # of tensors, zero beyond their sizes
+    "The same buffer for all"
+    h, w = (max(o.shape[k] for o in images) for k in (-2, -1))
+    return [torch.nn.functional.pad(o, (0, w - o.shape[-1], 0, h - o.shape[-2])) for o in images]
 
 # %% ../nbs/04_tracks.ipynb #4d704377
 roles = ('train', 'validation', 'calibration', 'test', 'bench')
@@ -432,6 +444,7 @@ class SyntheticTracks:
     layout_prior: tuple = (.35, .65) # weights of `layout_names`
     role: str = 'train' # one of `roles`: none meets another's plate, camera or noise
     device: str = 'cpu' # where the tracks are drawn
+    steep: float = .5 # share of the tracks that a camera in space sees, 0–1
     typical: tuple = () # parts whose variation is left out: some of `parts`
 
     def __post_init__(self):
@@ -447,14 +460,15 @@ class SyntheticTracks:
         layout = draws.choice(self.layout_prior)
         text = draw_text(seed, indices, layout, self.role)
         view = scene(*render_plates(text, layout, random_style(plates, layout)), scenes)
-        theta = sample_theta(draws, frames or self.T, severity or self.severity, self.scenario, scenes, cameras)
+        theta = sample_theta(draws, frames or self.T, severity or self.severity, self.scenario, self.steep, scenes, cameras)
         return Drawn(text, layout, view, theta, degrade(view, theta if codecs else without_codecs(theta), draws))
 
     def batch(self, indices, severity=None, frames=None) -> Batch:
         "The tracks with these numbers as a network wants them; `severity` and `frames` override what is set"
         o = self.draw(indices, severity, frames)
         index = torch.as_tensor(list(indices), device=o.layout.device)
-        return Batch(o.out.frames, o.text, o.layout, o.out.hr, o.out.flow, o.theta.severity, o.theta.plate_width, o.theta.far, index)
+        return Batch(o.out.frames, o.text, o.layout, o.out.native.byte(), o.out.size, o.out.corners, o.out.hr, o.out.flow,
+            o.theta.severity, o.theta.plate_width, o.theta.far, o.theta.steep, index)
 
     __call__ = batch
 
@@ -464,15 +478,17 @@ class SyntheticTracks:
         return dict(source='SyntheticTracks') | {name: list(v) if isinstance(v, tuple) else v for name, v in known.items()}
 
 # %% ../nbs/04_tracks.ipynb #d888502d
-frame_fields = ('size', 'homography', 'waves', 'taps', 'sigma', 'gain', 'gamma', 'lift', 'streaks', 'sensor', 'repeated', 'phase') # of `Theta`, (B, T, …)
-
 def clean_frame(
     drawn:Drawn, # B tracks
-    t:int, # frame
-) -> Tensor: # (B, 3, 64, 192) in [0, 1]
-    "What frame t would show through a perfect lens: a track of that frame alone, of which the camera model gives the clean view"
-    alone = {name: getattr(drawn.theta, name)[:, t:t + 1] for name in frame_fields}
-    return degrade(drawn.view, replace(drawn.theta, **alone)).hr
+    b:int, # which track
+    t:int, # which frame
+    scale:int=2, # pixels for one of the frame's, along each axis
+) -> Tensor: # (3, scale · h, scale · w) in [0, 1]
+    "What a frame would show through a perfect lens, larger"
+    θ, shape = drawn.theta[b:b + 1], tuple(drawn.theta.size[b, t].tolist())
+    grid = lattice(shape, device=drawn.view.device)
+    light = sample_scene(drawn.view[b:b + 1], look(θ.homography[:, t], θ.waves[:, t], grid), grid, shape, scale)
+    return tone(light, drawn.out.gain[b:b + 1, t], θ.gamma[:, t], θ.lift[:, t], θ.gray)[0]
 
 # %% ../nbs/04_tracks.ipynb #160327bf
 def frame_corners(
@@ -515,13 +531,12 @@ def tracks(self:SyntheticTracks,
     drawn, found = self.draw(indices, codecs=codec is None), []
     eight = lambda x: (x * 255).round().to(torch.uint8).cpu()
     shown = range(self.T) if hr > 1 else [reference_index(self.T)]
-    clean = torch.stack([clean_frame(drawn, t) for t in shown], 1)
     corners = drawn.out.corners * (drawn.theta.size / drawn.out.size).flip(-1)[:, :, None]
     for b, i in enumerate(indices):
         size, severity = drawn.theta.size[b].tolist(), drawn.theta.severity[b].item()
         frames = [x[:, :h, :w].to(torch.uint8).cpu() for x, (h, w) in zip(drawn.out.native[b], drawn.out.size[b].tolist())]
         if codec: frames = through_codecs(frames, size, drawn.theta.quality[b].tolist(), round(14 + 14 * severity))
-        sharp = [eight(resize(x, (2 * size[t][0], 2 * size[t][1]))) for x, t in zip(clean[b], shown)]
+        sharp = [eight(clean_frame(drawn, b, t)) for t in shown]
         track = Track(f'track_{i + 1:05}', frames, hr=sharp, text=decode(drawn.text[b]), layout=layout_names[drawn.layout[b]],
             scenario=self.scenario, corners=frame_corners(corners[b], fmt) if self.scenario != 'B' else {})
         found.append((track, drawn.theta.plate_width[b].item(), severity))
@@ -536,16 +551,29 @@ def pick_frames(
     return [(2 * k + 1) * n // (2 * T) for k in range(T)]
 
 # %% ../nbs/04_tracks.ipynb #f3d9c00b
+def corner_tensor(
+    track, # `Track`
+    chosen:list, # indices of its frames
+) -> Tensor: # (T, 4, 2) native pixels; NaN where a frame's corners are not known
+    "A track's corners as numbers"
+    unknown = {name: [math.nan] * 2 for name in corner_names}
+    known = [track.corners.get(track.files[k] if track.files else '', unknown) for k in chosen]
+    return torch.tensor([[quad[name] for name in corner_names] for quad in known])
+
 def collate(
     tracks, # `Track`s with at least one frame each
     T:int=5, # frames per track
 ) -> Batch:
     "Every track in one batch, whatever the sizes of its frames"
-    frames = [to_canvas([t.frames[k] for k in pick_frames(len(t.frames), T)]) for t in tracks]
+    chosen = [pick_frames(len(t.frames), T) for t in tracks]
+    frames = [[t.frames[k] for k in some] for t, some in zip(tracks, chosen)]
+    native = torch.stack(in_one_buffer(sum(frames, []))).unflatten(0, (len(tracks), T))
+    size = torch.tensor([[f.shape[1:] for f in some] for some in frames])
     unknown = torch.full((slots,), -1)
     text = [encode(t.text) if t.text and re.fullmatch(f'[{alphabet}]{{{slots}}}', t.text) else unknown for t in tracks]
     layout = [layout_names.index(t.layout) if t.layout in layout_names else -1 for t in tracks]
-    return Batch(torch.stack(frames), torch.stack(text), torch.tensor(layout))
+    corners = torch.stack([corner_tensor(t, some) for t, some in zip(tracks, chosen)])
+    return Batch(torch.stack([to_canvas(some) for some in frames]), torch.stack(text), torch.tensor(layout), native, size, corners)
 
 # %% ../nbs/04_tracks.ipynb #dd950b15
 class FolderTracks(Dataset):
@@ -600,14 +628,18 @@ class MixedTracks:
         view = torch.stack([hr_scene(t.hr[i % len(t.hr)].to(self.drawn.device)) for i, t in zip(numbers, chosen)])
         theta = sample_theta(draws, T, severity or self.drawn.severity)
         out, known = degrade(view, theta, draws), collate([replace(t, frames=t.hr) for t in chosen], 1)
-        return Batch(out.frames, known.text, known.layout, out.hr, out.flow, theta.severity, theta.plate_width, theta.far, torch.tensor(numbers), torch.ones(len(numbers)).bool())
+        return Batch(out.frames, known.text, known.layout, out.native.byte(), out.size, out.corners, out.hr, out.flow, theta.severity,
+            theta.plate_width, theta.far, theta.steep, torch.tensor(numbers), torch.ones(len(numbers)).bool())
 
     def as_they_are(self, numbers, T) -> Batch:
         "Real frames"
         b, N = collate([self.folder[mix(self.seed, i) % len(self.folder)] for i in numbers], T), len(numbers)
-        hr, flow = resize(b.frames[:, reference_index(T)], hr_canvas), torch.zeros(N, T, 2, *canvas)
-        nothing = torch.zeros(N)
-        return Batch(b.frames, b.text, b.layout, hr, flow, nothing, nothing, nothing.bool(), torch.tensor(numbers), nothing.bool())
+        known = b.corners.isfinite().flatten(1).all(1) # as the benchmark's Scenario A has them
+        placed = rectify(b.native[known].flatten(0, 1) / 255, b.size[known].flatten(0, 1), b.corners[known].flatten(0, 1)).clamp(0, 1)
+        frames = b.frames.index_copy(0, known.nonzero()[:, 0], placed.unflatten(0, (-1, T)))
+        hr, flow, nothing = resize(frames[:, reference_index(T)], hr_canvas), torch.zeros(N, T, 2, *canvas), torch.zeros(N)
+        return replace(b, frames=frames, hr=hr, flow=flow, severity=nothing, plate_width=nothing, far=nothing.bool(), steep=nothing.bool(),
+            index=torch.tensor(numbers), registered=nothing.bool())
 
     @cached_property
     def seed(self): return role_seed(self.drawn.seed, self.drawn.role)
@@ -626,7 +658,8 @@ class MixedTracks:
         pieces = [replace(b := self.drawn.batch(drawn, severity, frames), registered=torch.ones(len(b)).bool())] if drawn else []
         pieces += ([self.again(hr, severity, T)] if hr else []) + ([self.as_they_are(lr, T)] if lr else [])
         order = torch.tensor(drawn + hr + lr).argsort()
-        return Batch(**{f.name: torch.cat([getattr(b, f.name).to(self.drawn.device) for b in pieces])[order] for f in fields(Batch)})
+        columns = {f.name: [getattr(b, f.name).to(self.drawn.device) for b in pieces] for f in fields(Batch)}
+        return Batch(**{name: torch.cat(in_one_buffer(v) if name == 'native' else v)[order] for name, v in columns.items()})
 
 # %% ../nbs/04_tracks.ipynb #7cfae380
 def split_by_plate(
