@@ -202,7 +202,8 @@ def read_corners(
 # %% ../nbs/04_tracks.ipynb #bdb51e1d
 def _annotated(path, labelled):
     known, said = dict(text=None, layout=None, corners={}), []
-    if not os.path.exists(path): return known, [('is missing; expected it beside the frames, scoring needs "plate_text"', 'error')] * labelled
+    missing = ('is missing; expected it beside the frames, scoring needs "plate_text"', 'error')
+    if not os.path.exists(path): return known, [missing] * labelled
     try: found = load_json(path)
     except KSRError as e: return known, [(str(e), 'error')]
     known['text'], said = check_text(found.get('plate_text'), labelled)
@@ -821,7 +822,8 @@ def parse_corners(
     if quad.shape != (4, 2) or not quad.isfinite().all(): raise KSRError(f'corners {text!r}; {expected}')
     x, y = (quad.roll(-1, 0) - quad).T
     if (x * y.roll(-1) <= y * x.roll(-1)).any(): raise KSRError(f'corners {text!r} do not go clockwise round a plate; {expected}')
-    if width_between(quad) <= width_between(quad.roll(1, 0)): raise KSRError(f'corners {text!r} are of a plate higher than wide; {expected}')
+    if width_between(quad) <= width_between(quad.roll(1, 0)):
+        raise KSRError(f'corners {text!r} are of a plate higher than wide; {expected}')
     return quad
 
 # %% ../nbs/04_tracks.ipynb #a0400015
@@ -839,7 +841,8 @@ def _row_marks(table, row):
     for cell, text, layout in zip(cells, texts, layouts):
         said = doubts + more
         text, about = check_text(text, labelled=bool(text))
-        if layout not in ('', *layout_names): said, layout = said + [(f'layout {layout!r}; expected one of {", ".join(layout_names)}', 'error')], ''
+        if layout not in ('', *layout_names):
+            said, layout = said + [(f'layout {layout!r}; expected one of {", ".join(layout_names)}', 'error')], ''
         try: quad = parse_corners(cell)
         except KSRError as e: quad, about = None, about + [(str(e), 'error')]
         yield text, layout or None, quad, said + about
@@ -930,7 +933,7 @@ def _cut_track(track, quad, where, photo, width, margin):
     try: frame, corners = cut_plate(photo(track.path), quad, width, margin)
     except KSRError as e: return replace(track, problems=track.problems + said(str(e)))
     found, wanted = width_between(corners), width or width_between(quad)
-    shrunk = said(f'its plate was shrunk to {found:.0f} pixels instead of {wanted:.0f}; expected a crop of at most {max_side} a side', 'warning')
+    shrunk = said(f'shrunk to a plate of {found:.0f} pixels, not {wanted:.0f}; expected a crop of at most {max_side} a side', 'warning')
     return replace(track, frames=[frame], files=['lr-001.png'], corners=frame_corners(corners[None], 'png'),
         problems=track.problems + shrunk * (found < wanted - .01))
 
@@ -945,11 +948,12 @@ def read_photos(
     photo = lru_cache(1)(load_photo)
     for track, quad, where in read_marks(folder):
         if quad is None: yield track
-        elif (track.text or not labelled) and width_between(quad) >= (width or 0): yield _cut_track(track, quad, where, photo, width, margin)
+        elif (track.text or not labelled) and width_between(quad) >= (width or 0):
+            yield _cut_track(track, quad, where, photo, width, margin)
 
 # %% ../nbs/04_tracks.ipynb #a0400028
 def photo_tracks(photos, out, width=None, margin=.09, every=False):
-    "Write the plates of marked photographs; the arguments are those of `ksr_photos`. Yields each track and its row of the manifest, or None"
+    "Write marked plates; the arguments are those of `ksr_photos`. Yields each track and its row of the manifest, or None"
     table, out = mark_table(photos)[0], Path(out)
     claim = dict(marks=hashlib.sha256(table.read_bytes()).hexdigest(), width=width, margin=margin, all=every)
     for track in read_photos(photos, width, margin, labelled=not every):
@@ -958,7 +962,8 @@ def photo_tracks(photos, out, width=None, margin=.09, every=False):
             claim_folder(out, claim, 'photos.json')
             folder = write_track(track, out/(track.layout or 'unknown')/track.id)
             wide = width_between(torch.tensor([track.corners['lr-001.png'][name] for name in corner_names]))
-            row = dict(track=track.id, file=track.path.name, layout=track.layout, text=track.text, plate_width=f'{wide:.2f}', sha256=track_sha256(folder))
+            row = dict(track=track.id, file=track.path.name, layout=track.layout, text=track.text,
+                plate_width=f'{wide:.2f}', sha256=track_sha256(folder))
         yield track, row
 
 @call_parse
@@ -976,7 +981,8 @@ def ksr_photos(
             for problem in track.problems: print(problem, file=sys.stderr)
             failed |= bool(track.errors)
             rows += [row] * bool(row)
-        if not rows: raise KSRError(f'{photos}: holds no such plate; expected some {"" if all else "with a text, "}at least {width or min_side} pixels wide')
+        wanted = f'{"" if all else "with a text, "}at least {width or min_side} pixels wide'
+        if not rows: raise KSRError(f'{photos}: holds no such plate; expected some {wanted}')
         path = write_manifest(out, rows)
     except (KSRError, OSError) as e: sys.exit(f'ksr_photos: {e}')
     print(f'{len(rows)} tracks, listed in {path}')
