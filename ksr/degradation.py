@@ -245,9 +245,9 @@ def steep_view(
     severity:Tensor, # (B, 1)
     width:Tensor, # (B, T) plate width, native px
 ) -> Tensor: # (B, T, 3, 3) scene mm → image px
-    "A camera somewhere in space: yaw ± 40°, pitch ± 25°, roll ± 30°, 0.7 to 7 m away; the pixels' aspect off by up to 15 %"
+    "A camera somewhere in space: yaw ± 50°, pitch ± 60°, roll ± 30°, 0.7 to 7 m away; the pixels' aspect off by up to 15 %"
     shake = 0.15 + 0.85 * severity
-    still = torch.cat([40 * u[3], 25 * u[5], 30 * u[7] * u[7].abs().sqrt()], -1)[:, None]
+    still = torch.cat([50 * u[3], 60 * u[5], 30 * u[7] * u[7].abs().sqrt()], -1)[:, None]
     moves = torch.stack([3 * u[4] * τ + 0.7 * shake * n[2], 2 * u[6] * τ + 0.7 * shake * n[3], 2.5 * u[8] * τ + 0.7 * shake * n[4]], -1)
     angles, distance = torch.deg2rad(still + moves), 700 * 10 ** ((u[2] + 1) / 2)
     view = space_pose(angles, distance.expand_as(width), torch.ones_like(width))

@@ -41,7 +41,7 @@ class Stage:
     options:dict = field(default_factory=dict) # further settings of the task, by name
     severity:tuple = None # range of the generator's severity at the end of the stage; None: the data's own
     severity_start:tuple = None # the same at its start; None: no curriculum
-    frames:int = None # T of the tracks it sees; None: the data's own
+    frames:tuple = () # T of the tracks it sees, a step each in turn; empty: the data's own
     teacher:bool = False # hand the averaged weights to the task as `teacher`
     source:str = '' # name of the learner's further data source that it sees; empty: its data
 
@@ -305,7 +305,7 @@ def attention_kernel(
 @patch
 def loss_of(self:Learner, stage:Stage, indices:range) -> tuple: # (loss, parts, figures)
     "One micro-batch through the model"
-    batch = self.sources[stage.source](indices, severity=severity_at(stage, self.step), frames=stage.frames).to(self.device)
+    batch = self.sources[stage.source](indices, severity=severity_at(stage, self.step), frames=stage.frames[self.step % len(stage.frames)] if stage.frames else None).to(self.device)
     given = dict(task=stage.task, weights=stage.weights, options=stage.options, generator=torch.Generator().manual_seed(mix(self.cfg.seed + 1, indices[0])))
     if stage.teacher: given['teacher'] = self.ema.module
     if self.frozen is not None: given['frozen'] = self.frozen

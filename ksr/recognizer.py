@@ -39,7 +39,6 @@ class RecognizerConfig:
     mlp_ratio:float = 2. # hidden width of the blocks' MLP over dim
     stem:tuple = (32, 64, 128) # channels at 1/2, 1/4 and 1/8 of the image
     stem_depth:int = 1 # residual convolutions at 1/8
-    feature_dim:int = 96 # channels of the restorer's fused features (the feature road)
     dropout:float = 0. # in the decoder, 0..1
 
     def __post_init__(self):
@@ -50,9 +49,9 @@ class RecognizerConfig:
 
 # %% ../nbs/13_recognizer.ipynb #155df38d
 recognizer_sizes = dict( # deltas on the default
-    smoke=dict(dim=32, depth=1, num_heads=2, stem=(8, 16, 32), feature_dim=32),
+    smoke=dict(dim=32, depth=1, num_heads=2, stem=(8, 16, 32)),
     small=dict(),
-    base=dict(dim=384, depth=8, num_heads=6, mlp_ratio=4., stem=(48, 96, 192), stem_depth=2, feature_dim=160))
+    base=dict(dim=384, depth=8, num_heads=6, mlp_ratio=4., stem=(48, 96, 192), stem_depth=2))
 
 # %% ../nbs/13_recognizer.ipynb #3ec45f04
 def position_code(
@@ -127,12 +126,11 @@ class ConvBlock(nn.Module):
 
 # %% ../nbs/13_recognizer.ipynb #e2a862d8
 class Encoder(nn.Module):
-    "Image or fused features → tokens (B, N, dim)"
+    "Image → tokens (B, N, dim)"
     def __init__(self, cfg:RecognizerConfig):
         super().__init__()
         a, b, c = cfg.stem
         self.stem = nn.Sequential(ConvBlock(3, a, 2), ConvBlock(a, b, 2), ConvBlock(b, c, 2))
-        self.feature_stem = ConvBlock(cfg.feature_dim, c)
         self.trunk = nn.Sequential(*[ConvBlock(c, c) for _ in range(cfg.stem_depth)], nn.Conv2d(c, cfg.dim, 3, (2, 1), 1))
         self.blocks = nn.Sequential(*[Block(cfg.dim, cfg.num_heads, cfg.mlp_ratio, qkv_bias=True) for _ in range(cfg.depth)])
         self.norm, self.dim = nn.LayerNorm(cfg.dim), cfg.dim
@@ -227,8 +225,6 @@ class Recognizer(nn.Module):
 
     def encode(self, image:Tensor) -> Tensor: return self.encoder(image)
 
-    def encode_features(self, features:Tensor) -> Tensor: return self.encoder.tokens(self.encoder.feature_stem(features))
-
     def forward(self,
         image:Tensor, # (B, 3, 64, 192) in [0, 1]
         refinements:int=1, # cloze passes after the parallel one, ≥ 0
@@ -236,7 +232,7 @@ class Recognizer(nn.Module):
         return self.decode(self.encode(image), refinements)
 
     def decode(self,
-        memory:Tensor, # (B, N, D) from `encode` or `encode_features`
+        memory:Tensor, # (B, N, D) from `encode`
         refinements:int=1, # cloze passes after the parallel one, ≥ 0
     ) -> Tensor: # (B, 7, 36) logits
         nothing = memory.new_zeros(len(memory), slots, len(alphabet))
