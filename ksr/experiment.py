@@ -114,7 +114,7 @@ def checked_weights(
 def placed_by(
     net:KSRNet, # its rectifier counts
     batch:Batch, # with native frames
-    given:Tensor=None, # (B, T, 4, 2) corners to take instead, native px
+    given:Tensor=None, # (B, T, 4, 2) corners to take instead, native px; NaN where they are to be found
 ) -> Placed:
     "The frames of a batch on the plate's canvas; in full precision, since half a pixel counts"
     with torch.autocast(batch.native.device.type, enabled=False): return place(net.rectifier, batch.native, batch.size, given)
@@ -636,6 +636,7 @@ def judge(
     device='cpu', # where the system runs
     batch_size:int=50, # at once
     further:dict={}, # see `score`
+    rectifier:KSRNet=None, # places the frames of tracks from files on the plate's canvas, before any system sees them; drawn ones lie there. None: frames as they are
 ) -> dict: # name → dict of lists, one value a track, rounded to 4 digits; `scenario` and `layout` as one string each
     "A system's record on several sets"
     found, kept = {}, lambda v: round(v, 4) if isinstance(v, float) else v
@@ -644,6 +645,7 @@ def judge(
         for start in range(0, n, batch_size):
             rows = range(start, min(start + batch_size, n))
             batch = source.batch(rows).to(device)
+            if rectifier and isinstance(source, FolderTracks): batch = rectified(rectifier, batch)
             if spoil: batch = replace(batch, frames=spoil(batch.frames, rows))
             with autocast(batch.frames.device): given = system(batch.frames)
             for k, v in (score(given, batch, name not in real, further) | known_facts(source, batch, rows)).items(): columns.setdefault(k, []).extend(map(kept, v))

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['view_shape', 'view_scale', 'to_view', 'from_view', 'seen', 'RectifierConfig', 'CornerNet', 'corner_loss',
-           'huber_weight', 'centres', 'fitted_shape', 'agreed_corners', 'Placed', 'plate_doubt', 'on_canvas', 'place']
+           'huber_weight', 'centres', 'fitted_shape', 'agreed_corners', 'Placed', 'plate_doubt', 'on_canvas',
+           'as_they_are', 'place']
 
 # %% ../nbs/07_rectifier.ipynb #07a00003
 from dataclasses import dataclass
@@ -153,7 +154,7 @@ def agreed_corners(
     form = 1 / weight.sum(1, keepdim=True)
     return found, (place + form).sqrt().expand_as(scale)
 
-# %% ../nbs/07_rectifier.ipynb #07a00018
+# %% ../nbs/07_rectifier.ipynb #07b00001
 @dataclass(frozen=True)
 class Placed:
     "Frames on the plate's canvas, and where they were taken from"
@@ -183,19 +184,31 @@ def on_canvas(
     flat = rectify(native.flatten(0, 1).float() / 255, size.flatten(0, 1), corners.flatten(0, 1), canvas)
     return flat.clamp(0, 1).unflatten(0, size.shape[:2])
 
+# %% ../nbs/07_rectifier.ipynb #07a00018
+def as_they_are(
+    native:Tensor, # (B, T, 3, H, W) frames in padded buffers, 0–255
+    size:Tensor, # (B, T, 2) native (h, w)
+) -> Tensor: # (B, T, 3, 32, 96) in [0, 1]
+    "Whole frames stretched onto the canvas, wherever the plate may be"
+    whole = (size.flip(-1)[:, :, None] * box_corners((0., 0., 1., 1.), size.device)).flatten(0, 1)
+    stretched = rectify(native.flatten(0, 1).float() / 255, size.flatten(0, 1), whole, canvas, (0, 0, canvas[1], canvas[0]))
+    return stretched.clamp(0, 1).unflatten(0, size.shape[:2])
+
 def place(
     net:CornerNet, # trained
     native:Tensor, # (B, T, 3, H, W) frames in padded buffers, 0–255
     size:Tensor, # (B, T, 2) native (h, w)
-    given:Tensor=None, # (B, T, 4, 2) corners to take instead, native px
+    given:Tensor=None, # (B, T, 4, 2) corners to take instead, native px; NaN where they are to be found
 ) -> Placed:
-    "Find the plate in every frame and carry it onto its canvas"
-    if given is None:
-        flat, found = size.flatten(0, 1), net(native.flatten(0, 1), size.flatten(0, 1))
-        corners, scale = from_view(found[0], flat), found[1] / view_scale(flat)[:, None]
-        corners, scale = agreed_corners(corners.unflatten(0, size.shape[:2]), scale.unflatten(0, size.shape[:2]))
-    else: corners, scale = given, given.new_zeros(given.shape[:-1])
+    "Find the plate in every frame and carry it onto its canvas; where the corners found are folded, the frames as they are"
+    flat, found = size.flatten(0, 1), net(native.flatten(0, 1), size.flatten(0, 1))
+    corners, scale = from_view(found[0], flat), found[1] / view_scale(flat)[:, None]
+    corners, scale = agreed_corners(corners.unflatten(0, size.shape[:2]), scale.unflatten(0, size.shape[:2]))
+    if given is not None:
+        known = given.isfinite().flatten(1).all(1)[:, None, None]
+        corners, scale = torch.where(known[..., None], given.nan_to_num(), corners), torch.where(known, 0., scale)
     doubt = plate_doubt(corners, scale)
-    whole = size.flip(-1)[:, :, None] * box_corners((0, 0, 1, 1), size.device)
-    used = torch.where(doubt.isfinite()[:, None, None, None], corners, whole.to(corners)) # a folded quadrilateral cannot be unfolded: the frame as it is
-    return Placed(on_canvas(native, size, used), corners, scale, quad_homography(used), doubt)
+    folded = doubt.isinf()[:, None, None, None]
+    safe = torch.where(folded, size.flip(-1)[:, :, None] * box_corners((0., 0., 1., 1.), size.device), corners)
+    frames = torch.where(folded[..., None], as_they_are(native, size), on_canvas(native, size, safe)) if folded.any() else on_canvas(native, size, safe)
+    return Placed(frames, corners, scale, quad_homography(safe), doubt)
