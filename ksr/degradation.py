@@ -7,13 +7,14 @@ __all__ = ['PLATE_MM', 'SCENE_MM', 'SCENE_ORIGIN_MM', 'PX_PER_MM', 'native_shape
            'lattice_step', 'luma_table', 'chroma_table', 'to_ycc', 'soft_window', 'scene_axes', 'random_body',
            'random_bands', 'random_clutter', 'random_holder', 'random_light', 'scene', 'pose', 'plate_corners',
            'space_pose', 'edge_length', 'crop', 'random_width', 'straight_view', 'steep_view', 'random_track',
-           'shimmer', 'random_shimmer', 'lattice', 'keys', 'between_nodes', 'look', 'sample_scene', 'carried',
-           'exact_flow', 'native_corners', 'random_aim', 'curved_motion', 'linear_motion', 'psf', 'faults',
-           'random_blur', 'blur_matrix', 'expose', 'meter', 'tone', 'random_tone', 'rain', 'random_rain', 'noise',
-           'random_noise', 'fill', 'bayer_mask', 'mosaic', 'separable', 'sharpen', 'random_sharpen', 'quantisation',
-           'block_cosines', 'block_bases', 'cached_bases', 'block_matrices', 'jpeg', 'resample_matrix', 'resample',
-           'random_codec', 'h264', 'repeat_blocks', 'random_repeats', 'Theta', 'null_theta', 'sample_theta', 'Degraded',
-           'only', 'buffer_of', 'to_sensor', 'per_frame', 'camera', 'store', 'clean_plate', 'degrade_alike', 'degrade']
+           'shimmer', 'random_shimmer', 'native_corners', 'random_aim', 'lattice', 'keys', 'between_nodes', 'look',
+           'sample_scene', 'carried', 'exact_flow', 'curved_motion', 'linear_motion', 'psf', 'faults', 'random_blur',
+           'blur_matrix', 'expose', 'meter', 'tone', 'random_tone', 'rain', 'random_rain', 'noise', 'random_noise',
+           'fill', 'bayer_mask', 'mosaic', 'separable', 'sharpen', 'random_sharpen', 'quantisation', 'block_cosines',
+           'block_bases', 'cached_bases', 'block_matrices', 'jpeg', 'resample_matrix', 'resample', 'random_codec',
+           'h264', 'repeat_blocks', 'random_repeats', 'Theta', 'null_theta', 'without_codecs', 'sample_theta',
+           'Degraded', 'only', 'buffer_of', 'to_sensor', 'per_frame', 'camera', 'store', 'clean_plate', 'degrade_alike',
+           'degrade']
 
 # %% ../nbs/02_degradation.ipynb #47663d27
 import math
@@ -304,6 +305,30 @@ def random_shimmer(
     strength = 0.35 * severity * draws.uniform() ** 2
     return torch.stack([a * strength[:, None, None] * unit, 2 * math.pi * θ, 1 / (32 + 60 * f) / unit, 2 * math.pi * phase], -1)
 
+# %% ../nbs/02_degradation.ipynb #b0f20015
+def native_corners(
+    homography:Tensor, # (B, T, 3, 3) native px → scene mm
+    waves:Tensor, # (B, T, K, 4)
+    quad:Tensor=None, # (2, 4) or (B, T, 2, 4) scene mm; default: the plate's corners
+) -> Tensor: # (B, T, 4, 2) x, y in native px
+    "Where the plate's corners lie in each native frame"
+    quad = plate_corners(homography.device) if quad is None else quad
+    return shimmer(project(torch.linalg.inv(homography), quad), waves, inverse=True).mT
+
+def random_aim(
+    draws:Draws, # randomness
+    homography:Tensor, # (B, T, 3, 3) native px → scene mm
+    waves:Tensor, # (B, T, K, 4)
+    width:Tensor, # (B,) plate width, native px
+) -> Tensor: # (B, T, 4, 2) native px
+    "Corners as somebody finds them: framed a little too wide or too tight, off by half a pixel, and differently in every frame"
+    T, n = homography.shape[1], draws.normal(4)
+    framing = 1 + n[:, :2] * torch.tensor([.02, .05], device=draws.device)
+    quad = plate_corners(draws.device) * framing[..., None] + 3 * n[:, 2:, None]
+    found = native_corners(homography, waves, quad[:, None])
+    unit = (width / 42).clamp(min=.7) ** .7
+    return found + unit[:, None, None, None] * (0.5 * draws.normal(1, 4, 2) + 0.35 * draws.normal(T, 4, 2))
+
 # %% ../nbs/02_degradation.ipynb #8ab80bac
 lattice_step = 4 # px between the lattice's nodes
 
@@ -380,30 +405,6 @@ def exact_flow(
     flow = carried(torch.linalg.inv(placed), native) - grid
     flow[:, r] = 0
     return between_nodes(flow, grid, *(torch.arange(n, device=grid.device) + 0.5 for n in canvas))
-
-# %% ../nbs/02_degradation.ipynb #b0f20015
-def native_corners(
-    homography:Tensor, # (B, T, 3, 3) native px → scene mm
-    waves:Tensor, # (B, T, K, 4)
-    quad:Tensor=None, # (2, 4) or (B, T, 2, 4) scene mm; default: the plate's corners
-) -> Tensor: # (B, T, 4, 2) x, y in native px
-    "Where the plate's corners lie in each native frame"
-    quad = plate_corners(homography.device) if quad is None else quad
-    return shimmer(project(torch.linalg.inv(homography), quad), waves, inverse=True).mT
-
-def random_aim(
-    draws:Draws, # randomness
-    homography:Tensor, # (B, T, 3, 3) native px → scene mm
-    waves:Tensor, # (B, T, K, 4)
-    width:Tensor, # (B,) plate width, native px
-) -> Tensor: # (B, T, 4, 2) native px
-    "Corners as somebody finds them: framed a little too wide or too tight, off by half a pixel, and differently in every frame"
-    T, n = homography.shape[1], draws.normal(4)
-    framing = 1 + n[:, :2] * torch.tensor([.02, .05], device=draws.device)
-    quad = plate_corners(draws.device) * framing[..., None] + 3 * n[:, 2:, None]
-    found = native_corners(homography, waves, quad[:, None])
-    unit = (width / 42).clamp(min=.7) ** .7
-    return found + unit[:, None, None, None] * (0.5 * draws.normal(1, 4, 2) + 0.35 * draws.normal(T, 4, 2))
 
 # %% ../nbs/02_degradation.ipynb #61a54aa9
 def curved_motion(
@@ -878,6 +879,14 @@ def null_theta(
         bayer=zeros().bool(), sharpening=torch.stack([zeros(), ones()], -1), sensor=sizes, quality=zeros(2),
         repeated=zeros(T, *(n // 8 for n in native_max)).bool(), phase=zeros(T, 2).long())
 
+# %% ../nbs/02_degradation.ipynb #d0a10001
+def without_codecs(
+    theta:Theta, # of a batch
+) -> Theta:
+    "On the way to the file: no compression, no rescaling; frames keep the sensor's size, and the corners that place them go along"
+    aim = theta.aim * (theta.sensor / theta.size).flip(-1)[:, :, None]
+    return replace(theta, size=theta.sensor, aim=aim, quality=torch.zeros_like(theta.quality), repeated=torch.zeros_like(theta.repeated))
+
 # %% ../nbs/02_degradation.ipynb #8963208e
 def sample_theta(
     draws:Draws, # randomness
@@ -947,7 +956,8 @@ def to_sensor(
     "𝒲, 𝒦 and ↓s, frame by frame"
     shape, rate = native_shapes[buffer], samplings[buffer]
     grid = lattice(shape, margin, scene.device)
-    view = look(theta.homography, theta.waves, grid)
+    pitch = (theta.size / theta.sensor).flip(-1)[..., None, None] # of the sensor's cells, native px
+    view = look(theta.homography, theta.waves, grid * pitch)
     sample = lambda t: sample_scene(scene, view[:, t], grid, shape, rate, margin)
     return torch.stack([expose(sample(t), theta.sensor[:, t], theta.taps[:, t], theta.sigma[:, t], shape, rate) for t in range(view.shape[1])], 1)
 
@@ -1008,6 +1018,7 @@ def clean_plate(
 def degrade_alike(
     scene:Tensor, # (B, 3, 140, 320)
     theta:Theta, # tracks of one buffer
+    saved:Theta, # the same with what happens on the way to the file
     buffer:int, # index into `native_shapes`
     draws:Draws=None, # for the noise
 ) -> tuple: # native (B, T, 3, H, W), frames (B, T, 3, 32, 96), gain (B, T, 3)
@@ -1015,8 +1026,8 @@ def degrade_alike(
     B, T = theta.size.shape[:2]
     light = to_sensor(scene, theta, buffer)
     gain = theta.gain * meter(light[:, reference_index(T)], theta.sensor[:, reference_index(T)], theta.level)[:, None, None]
-    native = store(camera(light, theta, gain, draws), theta)
-    frames = rectify(native / 255, theta.size.flatten(0, 1), theta.aim.flatten(0, 1)).clamp_(0, 1)
+    native = store(camera(light, theta, gain, draws), saved)
+    frames = rectify(native / 255, saved.size.flatten(0, 1), saved.aim.flatten(0, 1)).clamp_(0, 1)
     return native.unflatten(0, (B, T)), frames.unflatten(0, (B, T)), gain
 
 # %% ../nbs/02_degradation.ipynb #344d6385
@@ -1025,18 +1036,20 @@ def degrade(
     scene:Tensor, # (B, 3, 140, 320) in [0, 1]
     theta:Theta,
     draws:Draws=None, # for the noise; None: no noise
+    codecs:bool=True, # False: native frames as the sensor gives them, of its size and not compressed
 ) -> Degraded:
     "x_t = ↓s(𝒦_t ∗ 𝒲_t(Y)) + n_t, then the camera's processing and the codecs, then the plate's canvas"
     with torch.autocast(scene.device.type, enabled=False):
         (B, T), r, kinds = theta.size.shape[:2], reference_index(theta.size.shape[1]), buffer_of(theta)
+        saved = theta if codecs else without_codecs(theta)
         found, shape = [], native_shapes[kinds.max()]
         for k in kinds.unique().tolist():
             rows = (kinds == k).nonzero()[:, 0]
-            native, *rest = degrade_alike(scene[rows], theta[rows], k, None if draws is None else draws[rows.tolist()])
+            native, *rest = degrade_alike(scene[rows], theta[rows], saved[rows], k, None if draws is None else draws[rows.tolist()])
             found.append((F.pad(native, (0, shape[1] - native.shape[-1], 0, shape[0] - native.shape[-2])), *rest, rows))
         native, frames, gain, rows = (torch.cat(part) for part in zip(*found))
         native, frames, gain = (part[rows.argsort()] for part in (native, frames, gain))
         placed = quad_homography(theta.aim)
         hr = tone(clean_plate(scene, theta.homography[:, r], theta.waves[:, r], placed[:, r]), gain[:, r], theta.gamma[:, r], theta.lift[:, r], theta.gray)
-        return Degraded(frames, native, theta.size, hr, exact_flow(theta.homography, theta.waves, placed),
-            native_corners(theta.homography, theta.waves), gain)
+        corners = native_corners(theta.homography, theta.waves) * (saved.size / theta.size).flip(-1)[:, :, None]
+        return Degraded(frames, native, saved.size, hr, exact_flow(theta.homography, theta.waves, placed), corners, gain)

@@ -8,9 +8,9 @@ __all__ = ['min_side', 'max_side', 'longest', 'suffixes', 'end_marks', 'corner_n
            'pixels', 'decode_image', 'encode_image', 'check_corners', 'load_json', 'check_text', 'read_corners',
            'read_annotations', 'numbered', 'find_tracks', 'read_frames', 'missing_frames', 'read_track', 'read_tracks',
            'annotation_json', 'write_track', 'track_sha256', 'to_canvas', 'Batch', 'in_one_buffer', 'check_role',
-           'role_seed', 'text_roles', 'draw_text', 'Drawn', 'without_codecs', 'SyntheticTracks', 'clean_frame',
-           'frame_corners', 'through_jpeg', 'through_codecs', 'pick_frames', 'corner_tensor', 'collate', 'FolderTracks',
-           'hr_scene', 'MixedTracks', 'split_by_plate', 'claim_folder', 'parse_severity', 'synth_sources', 'synthesise',
+           'role_seed', 'text_roles', 'draw_text', 'Drawn', 'SyntheticTracks', 'clean_frame', 'frame_corners',
+           'through_jpeg', 'through_codecs', 'pick_frames', 'corner_tensor', 'collate', 'FolderTracks', 'hr_scene',
+           'MixedTracks', 'split_by_plate', 'claim_folder', 'parse_severity', 'synth_sources', 'synthesise',
            'write_manifest', 'ksr_synth', 'manifest_cameras', 'shared_by', 'mark_table', 'width_between',
            'parse_corners', 'read_marks', 'turn_upright', 'area_average', 'cut_plate', 'check_width', 'load_photo',
            'read_photos', 'photo_tracks', 'ksr_photos']
@@ -456,12 +456,6 @@ class Drawn:
 # %% ../nbs/04_tracks.ipynb #4eb46fe5
 parts = ('plates', 'scene', 'camera') # of the generator
 
-def without_codecs(
-    theta:Theta, # of a batch
-) -> Theta:
-    "No compression, no rescaling: frames of the sensor's own size"
-    return replace(theta, size=theta.sensor, quality=torch.zeros_like(theta.quality), repeated=torch.zeros_like(theta.repeated))
-
 @dataclass(frozen=True)
 class SyntheticTracks:
     "An endless, numbered supply of drawn tracks"
@@ -489,7 +483,7 @@ class SyntheticTracks:
         text = draw_text(seed, indices, layout, self.role)
         view = scene(*render_plates(text, layout, random_style(plates, layout)), scenes)
         theta = sample_theta(draws, frames or self.T, severity or self.severity, self.scenario, self.steep, scenes, cameras)
-        return Drawn(text, layout, view, theta, degrade(view, theta if codecs else without_codecs(theta), draws))
+        return Drawn(text, layout, view, theta, degrade(view, theta, draws, codecs))
 
     def batch(self, indices, severity=None, frames=None) -> Batch:
         "The tracks with these numbers as a network wants them; `severity` and `frames` override what is set"
