@@ -311,9 +311,9 @@ def native_corners(
     waves:Tensor, # (B, T, K, 4)
     quad:Tensor=None, # (2, 4) or (B, T, 2, 4) scene mm; default: the plate's corners
 ) -> Tensor: # (B, T, 4, 2) x, y in native px
-    "Where the plate's corners lie in each native frame"
+    "Where the plate's corners lie in each native frame; in double precision, see below"
     quad = plate_corners(homography.device) if quad is None else quad
-    return shimmer(project(torch.linalg.inv(homography), quad), waves, inverse=True).mT
+    return shimmer(project(torch.linalg.inv(homography.double()), quad.double()), waves.double(), inverse=True).mT.to(homography)
 
 def random_aim(
     draws:Draws, # randomness
@@ -326,7 +326,7 @@ def random_aim(
     framing = 1 + n[:, :2] * torch.tensor([.02, .05], device=draws.device)
     quad = plate_corners(draws.device) * framing[..., None] + 3 * n[:, 2:, None]
     found = native_corners(homography, waves, quad[:, None])
-    unit = (width / 42).clamp(min=.7) ** .7
+    unit = ((width / 42).clamp(min=.7).double() ** .7).float()
     return found + unit[:, None, None, None] * (0.5 * draws.normal(1, 4, 2) + 0.35 * draws.normal(T, 4, 2))
 
 # %% ../nbs/02_degradation.ipynb #8ab80bac
