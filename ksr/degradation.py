@@ -6,15 +6,15 @@
 __all__ = ['PLATE_MM', 'SCENE_MM', 'SCENE_ORIGIN_MM', 'PX_PER_MM', 'native_shapes', 'samplings', 'native_max', 'margin',
            'lattice_step', 'luma_table', 'chroma_table', 'to_ycc', 'soft_window', 'scene_axes', 'random_body',
            'random_bands', 'random_clutter', 'random_holder', 'random_light', 'scene', 'pose', 'plate_corners',
-           'space_pose', 'edge_length', 'crop', 'random_width', 'straight_view', 'steep_view', 'random_track',
-           'shimmer', 'random_shimmer', 'native_corners', 'random_aim', 'lattice', 'keys', 'between_nodes', 'look',
-           'sample_scene', 'carried', 'exact_flow', 'curved_motion', 'linear_motion', 'psf', 'faults', 'random_blur',
-           'blur_matrix', 'expose', 'meter', 'tone', 'random_tone', 'rain', 'random_rain', 'noise', 'random_noise',
-           'fill', 'bayer_mask', 'mosaic', 'separable', 'sharpen', 'random_sharpen', 'quantisation', 'block_cosines',
-           'block_bases', 'cached_bases', 'block_matrices', 'jpeg', 'resample_matrix', 'resample', 'random_codec',
-           'h264', 'repeat_blocks', 'random_repeats', 'Theta', 'null_theta', 'without_codecs', 'sample_theta',
-           'Degraded', 'only', 'buffer_of', 'to_sensor', 'per_frame', 'camera', 'store', 'clean_plate', 'degrade_alike',
-           'degrade']
+           'space_pose', 'edge_length', 'crop', 'random_width', 'straight_view', 'steep_angles', 'steep_view',
+           'random_track', 'shimmer', 'random_shimmer', 'native_corners', 'random_aim', 'lattice', 'keys',
+           'between_nodes', 'look', 'sample_scene', 'carried', 'exact_flow', 'curved_motion', 'linear_motion', 'psf',
+           'faults', 'random_blur', 'blur_matrix', 'expose', 'meter', 'tone', 'random_tone', 'rain', 'random_rain',
+           'noise', 'random_noise', 'fill', 'bayer_mask', 'mosaic', 'separable', 'sharpen', 'random_sharpen',
+           'quantisation', 'block_cosines', 'block_bases', 'cached_bases', 'block_matrices', 'jpeg', 'resample_matrix',
+           'resample', 'random_codec', 'h264', 'repeat_blocks', 'random_repeats', 'Theta', 'null_theta',
+           'without_codecs', 'sample_theta', 'Degraded', 'only', 'buffer_of', 'to_sensor', 'per_frame', 'camera',
+           'store', 'clean_plate', 'degrade_alike', 'degrade']
 
 # %% ../nbs/02_degradation.ipynb #47663d27
 import math
@@ -183,8 +183,7 @@ def space_pose(
     "The homography of a plate turned in space before a pinhole camera"
     (cy, cp, cr), (sy, sp, sr) = angles.cos().unbind(-1), angles.sin().unbind(-1)
     zero, one = torch.zeros_like(cy), torch.ones_like(cy)
-    down = [cp, sp] # Rx · Ry: the first two columns are (cy, sp·sy, −cp·sy) and (0, cp, sp)
-    x, y = torch.stack([cy, sp * sy, -cp * sy], -1), torch.stack([zero, *down], -1)
+    x, y = torch.stack([cy, sp * sy, -cp * sy], -1), torch.stack([zero, cp, sp], -1) # the first two columns of Rx · Ry
     turn = lambda v: torch.stack([cr * v[..., 0] - sr * v[..., 1], sr * v[..., 0] + cr * v[..., 1], v[..., 2] / distance], -1)
     columns = torch.stack([turn(x), turn(y), torch.stack([zero, zero, one], -1)], -1)
     return columns * torch.stack([scale, scale, one], -1)[..., None]
@@ -239,6 +238,17 @@ def straight_view(
     g = torch.stack([4e-4 * skew(u[7]) * s + 3e-5 * n[4] * shake, 8e-4 * skew(u[8]) * s + 6e-5 * n[5] * shake], -1)
     return pose(width, ρ, φ, k, g)
 
+def steep_angles(
+    u:tuple, # of (B, 1) uniform in [-1, 1)
+    n:tuple, # of (B, T) normal
+    τ:Tensor, # (T,) time, −½ … ½
+    severity:Tensor, # (B, 1)
+) -> Tensor: # (B, T, 3) yaw, pitch, roll, degrees
+    "How a plate is turned before a camera in space, and how it turns on along the track"
+    shake = 0.15 + 0.85 * severity
+    still = torch.cat([50 * u[3], 60 * u[5], 30 * u[7] * u[7].abs().sqrt()], -1)[:, None]
+    return still + torch.stack([3 * u[4] * τ + 0.7 * shake * n[2], 2 * u[6] * τ + 0.7 * shake * n[3], 2.5 * u[8] * τ + 0.7 * shake * n[4]], -1)
+
 def steep_view(
     u:tuple, # of (B, 1) uniform in [-1, 1)
     n:tuple, # of (B, T) normal
@@ -247,10 +257,7 @@ def steep_view(
     width:Tensor, # (B, T) plate width, native px
 ) -> Tensor: # (B, T, 3, 3) scene mm → image px
     "A camera somewhere in space: yaw ± 50°, pitch ± 60°, roll ± 30°, 0.7 to 7 m away; the pixels' aspect off by up to 15 %"
-    shake = 0.15 + 0.85 * severity
-    still = torch.cat([50 * u[3], 60 * u[5], 30 * u[7] * u[7].abs().sqrt()], -1)[:, None]
-    moves = torch.stack([3 * u[4] * τ + 0.7 * shake * n[2], 2 * u[6] * τ + 0.7 * shake * n[3], 2.5 * u[8] * τ + 0.7 * shake * n[4]], -1)
-    angles, distance = torch.deg2rad(still + moves), 700 * 10 ** ((u[2] + 1) / 2)
+    angles, distance = torch.deg2rad(steep_angles(u, n, τ, severity)), 700 * 10 ** ((u[2] + 1) / 2)
     view = space_pose(angles, distance.expand_as(width), torch.ones_like(width))
     view = torch.stack([view[..., 0, :], view[..., 1, :] * (1 + 0.15 * u[1])[..., None], view[..., 2, :]], -2)
     scale = width / edge_length(view)
@@ -900,6 +907,7 @@ def sample_theta(
     "Draw what happens to a batch of tracks"
     if scenario not in (None, 'A', 'B'): raise KSRError(f"scenario {scenario!r}: expected 'A', 'B' or None")
     if not 0 <= severity[0] <= severity[1] <= 1: raise KSRError(f'severity {severity}: expected 0 ≤ low ≤ high ≤ 1')
+    if not 0 <= steep <= 1: raise KSRError(f'steep {steep}: expected 0 ≤ share ≤ 1')
     s, far = draws.uniform(*severity), draws.flip({None: .5, 'A': 0., 'B': 1.}[scenario])
     width, turned, views = random_width(draws, far), draws.flip(steep), views or draws
     size, homography = random_track(views, width, T, s, turned)
