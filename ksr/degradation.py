@@ -238,6 +238,7 @@ def straight_view(
     g = torch.stack([4e-4 * skew(u[7]) * s + 3e-5 * n[4] * shake, 8e-4 * skew(u[8]) * s + 6e-5 * n[5] * shake], -1)
     return pose(width, ρ, φ, k, g)
 
+# %% ../nbs/02_degradation.ipynb #d0a20008
 def steep_angles(
     u:tuple, # of (B, 1) uniform in [-1, 1)
     n:tuple, # of (B, T) normal
@@ -263,6 +264,7 @@ def steep_view(
     scale = width / edge_length(view)
     return view * torch.stack([scale, scale, torch.ones_like(scale)], -1)[..., None]
 
+# %% ../nbs/02_degradation.ipynb #d0a20009
 def random_track(
     draws:Draws, # randomness
     width:Tensor, # (B,) plate width in the reference frame, native px
