@@ -70,10 +70,9 @@ def quad_homography(
     cross = lambda u, v: (u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0])[..., None]
     s, a, b = p0 - p1 + p2 - p3, p1 - p2, p3 - p2
     g, h = cross(s, b) / cross(a, b), cross(a, s) / cross(a, b)
-    square = torch.stack([torch.cat([p1 - p0 + g * p1, g], -1), torch.cat([p3 - p0 + h * p3, h], -1), torch.cat([p0, torch.ones_like(g)], -1)], -1)
     l, t, r, b = box
-    to_square = [[1 / (r - l), 0, -l / (r - l)], [0, 1 / (b - t), -t / (b - t)], [0, 0, 1]]
-    return square @ torch.tensor(to_square, dtype=corners.dtype, device=corners.device)
+    across, down = torch.cat([p1 - p0 + g * p1, g], -1) / (r - l), torch.cat([p3 - p0 + h * p3, h], -1) / (b - t)
+    return torch.stack([across, down, torch.cat([p0, torch.ones_like(g)], -1) - l * across - t * down], -1) # no matrix product: its last bit depends on how many there are
 
 def box_corners(
     box:tuple=plate_box, # left, top, right, bottom

@@ -6,14 +6,15 @@
 __all__ = ['PLATE_MM', 'SCENE_MM', 'SCENE_ORIGIN_MM', 'PX_PER_MM', 'native_shapes', 'samplings', 'native_max', 'margin',
            'lattice_step', 'luma_table', 'chroma_table', 'to_ycc', 'soft_window', 'scene_axes', 'random_body',
            'random_bands', 'random_clutter', 'random_holder', 'random_light', 'scene', 'pose', 'plate_corners',
-           'space_pose', 'edge_length', 'crop', 'random_width', 'straight_view', 'steep_view', 'random_track',
-           'shimmer', 'random_shimmer', 'lattice', 'keys', 'between_nodes', 'look', 'sample_scene', 'carried',
-           'exact_flow', 'native_corners', 'random_aim', 'curved_motion', 'linear_motion', 'psf', 'faults',
-           'random_blur', 'blur_matrix', 'expose', 'meter', 'tone', 'random_tone', 'rain', 'random_rain', 'noise',
-           'random_noise', 'fill', 'bayer_mask', 'mosaic', 'separable', 'sharpen', 'random_sharpen', 'quantisation',
-           'block_cosines', 'block_bases', 'cached_bases', 'block_matrices', 'jpeg', 'resample_matrix', 'resample',
-           'random_codec', 'h264', 'repeat_blocks', 'random_repeats', 'Theta', 'null_theta', 'sample_theta', 'Degraded',
-           'only', 'buffer_of', 'to_sensor', 'per_frame', 'camera', 'store', 'clean_plate', 'degrade_alike', 'degrade']
+           'space_pose', 'edge_length', 'crop', 'random_width', 'straight_view', 'steep_angles', 'steep_view',
+           'random_track', 'shimmer', 'random_shimmer', 'native_corners', 'random_aim', 'lattice', 'keys',
+           'between_nodes', 'look', 'sample_scene', 'carried', 'exact_flow', 'curved_motion', 'linear_motion', 'psf',
+           'faults', 'random_blur', 'blur_matrix', 'expose', 'meter', 'tone', 'random_tone', 'rain', 'random_rain',
+           'noise', 'random_noise', 'fill', 'bayer_mask', 'mosaic', 'separable', 'sharpen', 'random_sharpen',
+           'quantisation', 'block_cosines', 'block_bases', 'cached_bases', 'block_matrices', 'jpeg', 'resample_matrix',
+           'resample', 'random_codec', 'h264', 'repeat_blocks', 'random_repeats', 'Theta', 'null_theta',
+           'without_codecs', 'sample_theta', 'Degraded', 'only', 'buffer_of', 'to_sensor', 'per_frame', 'camera',
+           'store', 'clean_plate', 'degrade_alike', 'degrade']
 
 # %% ../nbs/02_degradation.ipynb #47663d27
 import math
@@ -182,8 +183,7 @@ def space_pose(
     "The homography of a plate turned in space before a pinhole camera"
     (cy, cp, cr), (sy, sp, sr) = angles.cos().unbind(-1), angles.sin().unbind(-1)
     zero, one = torch.zeros_like(cy), torch.ones_like(cy)
-    down = [cp, sp] # Rx · Ry: the first two columns are (cy, sp·sy, −cp·sy) and (0, cp, sp)
-    x, y = torch.stack([cy, sp * sy, -cp * sy], -1), torch.stack([zero, *down], -1)
+    x, y = torch.stack([cy, sp * sy, -cp * sy], -1), torch.stack([zero, cp, sp], -1) # the first two columns of Rx · Ry
     turn = lambda v: torch.stack([cr * v[..., 0] - sr * v[..., 1], sr * v[..., 0] + cr * v[..., 1], v[..., 2] / distance], -1)
     columns = torch.stack([turn(x), turn(y), torch.stack([zero, zero, one], -1)], -1)
     return columns * torch.stack([scale, scale, one], -1)[..., None]
@@ -238,6 +238,18 @@ def straight_view(
     g = torch.stack([4e-4 * skew(u[7]) * s + 3e-5 * n[4] * shake, 8e-4 * skew(u[8]) * s + 6e-5 * n[5] * shake], -1)
     return pose(width, ρ, φ, k, g)
 
+# %% ../nbs/02_degradation.ipynb #d0a20008
+def steep_angles(
+    u:tuple, # of (B, 1) uniform in [-1, 1)
+    n:tuple, # of (B, T) normal
+    τ:Tensor, # (T,) time, −½ … ½
+    severity:Tensor, # (B, 1)
+) -> Tensor: # (B, T, 3) yaw, pitch, roll, degrees
+    "How a plate is turned before a camera in space, and how it turns on along the track"
+    shake = 0.15 + 0.85 * severity
+    still = torch.cat([50 * u[3], 60 * u[5], 30 * u[7] * u[7].abs().sqrt()], -1)[:, None]
+    return still + torch.stack([3 * u[4] * τ + 0.7 * shake * n[2], 2 * u[6] * τ + 0.7 * shake * n[3], 2.5 * u[8] * τ + 0.7 * shake * n[4]], -1)
+
 def steep_view(
     u:tuple, # of (B, 1) uniform in [-1, 1)
     n:tuple, # of (B, T) normal
@@ -246,15 +258,13 @@ def steep_view(
     width:Tensor, # (B, T) plate width, native px
 ) -> Tensor: # (B, T, 3, 3) scene mm → image px
     "A camera somewhere in space: yaw ± 50°, pitch ± 60°, roll ± 30°, 0.7 to 7 m away; the pixels' aspect off by up to 15 %"
-    shake = 0.15 + 0.85 * severity
-    still = torch.cat([50 * u[3], 60 * u[5], 30 * u[7] * u[7].abs().sqrt()], -1)[:, None]
-    moves = torch.stack([3 * u[4] * τ + 0.7 * shake * n[2], 2 * u[6] * τ + 0.7 * shake * n[3], 2.5 * u[8] * τ + 0.7 * shake * n[4]], -1)
-    angles, distance = torch.deg2rad(still + moves), 700 * 10 ** ((u[2] + 1) / 2)
+    angles, distance = torch.deg2rad(steep_angles(u, n, τ, severity)), 700 * 10 ** ((u[2] + 1) / 2)
     view = space_pose(angles, distance.expand_as(width), torch.ones_like(width))
     view = torch.stack([view[..., 0, :], view[..., 1, :] * (1 + 0.15 * u[1])[..., None], view[..., 2, :]], -2)
     scale = width / edge_length(view)
     return view * torch.stack([scale, scale, torch.ones_like(scale)], -1)[..., None]
 
+# %% ../nbs/02_degradation.ipynb #d0a20009
 def random_track(
     draws:Draws, # randomness
     width:Tensor, # (B,) plate width in the reference frame, native px
@@ -303,6 +313,30 @@ def random_shimmer(
     unit = (width / 80)[:, None, None]
     strength = 0.35 * severity * draws.uniform() ** 2
     return torch.stack([a * strength[:, None, None] * unit, 2 * math.pi * θ, 1 / (32 + 60 * f) / unit, 2 * math.pi * phase], -1)
+
+# %% ../nbs/02_degradation.ipynb #b0f20015
+def native_corners(
+    homography:Tensor, # (B, T, 3, 3) native px → scene mm
+    waves:Tensor, # (B, T, K, 4)
+    quad:Tensor=None, # (2, 4) or (B, T, 2, 4) scene mm; default: the plate's corners
+) -> Tensor: # (B, T, 4, 2) x, y in native px
+    "Where the plate's corners lie in each native frame; in double precision, see below"
+    quad = plate_corners(homography.device) if quad is None else quad
+    return shimmer(project(torch.linalg.inv(homography.double()), quad.double()), waves.double(), inverse=True).mT.to(homography)
+
+def random_aim(
+    draws:Draws, # randomness
+    homography:Tensor, # (B, T, 3, 3) native px → scene mm
+    waves:Tensor, # (B, T, K, 4)
+    width:Tensor, # (B,) plate width, native px
+) -> Tensor: # (B, T, 4, 2) native px
+    "Corners as somebody finds them: framed a little too wide or too tight, off by half a pixel, and differently in every frame"
+    T, n = homography.shape[1], draws.normal(4)
+    framing = 1 + n[:, :2] * torch.tensor([.02, .05], device=draws.device)
+    quad = plate_corners(draws.device) * framing[..., None] + 3 * n[:, 2:, None]
+    found = native_corners(homography, waves, quad[:, None])
+    unit = ((width / 42).clamp(min=.7).double() ** .7).float()
+    return found + unit[:, None, None, None] * (0.5 * draws.normal(1, 4, 2) + 0.35 * draws.normal(T, 4, 2))
 
 # %% ../nbs/02_degradation.ipynb #8ab80bac
 lattice_step = 4 # px between the lattice's nodes
@@ -380,30 +414,6 @@ def exact_flow(
     flow = carried(torch.linalg.inv(placed), native) - grid
     flow[:, r] = 0
     return between_nodes(flow, grid, *(torch.arange(n, device=grid.device) + 0.5 for n in canvas))
-
-# %% ../nbs/02_degradation.ipynb #b0f20015
-def native_corners(
-    homography:Tensor, # (B, T, 3, 3) native px → scene mm
-    waves:Tensor, # (B, T, K, 4)
-    quad:Tensor=None, # (2, 4) or (B, T, 2, 4) scene mm; default: the plate's corners
-) -> Tensor: # (B, T, 4, 2) x, y in native px
-    "Where the plate's corners lie in each native frame"
-    quad = plate_corners(homography.device) if quad is None else quad
-    return shimmer(project(torch.linalg.inv(homography), quad), waves, inverse=True).mT
-
-def random_aim(
-    draws:Draws, # randomness
-    homography:Tensor, # (B, T, 3, 3) native px → scene mm
-    waves:Tensor, # (B, T, K, 4)
-    width:Tensor, # (B,) plate width, native px
-) -> Tensor: # (B, T, 4, 2) native px
-    "Corners as somebody finds them: framed a little too wide or too tight, off by half a pixel, and differently in every frame"
-    T, n = homography.shape[1], draws.normal(4)
-    framing = 1 + n[:, :2] * torch.tensor([.02, .05], device=draws.device)
-    quad = plate_corners(draws.device) * framing[..., None] + 3 * n[:, 2:, None]
-    found = native_corners(homography, waves, quad[:, None])
-    unit = (width / 42).clamp(min=.7) ** .7
-    return found + unit[:, None, None, None] * (0.5 * draws.normal(1, 4, 2) + 0.35 * draws.normal(T, 4, 2))
 
 # %% ../nbs/02_degradation.ipynb #61a54aa9
 def curved_motion(
@@ -878,6 +888,14 @@ def null_theta(
         bayer=zeros().bool(), sharpening=torch.stack([zeros(), ones()], -1), sensor=sizes, quality=zeros(2),
         repeated=zeros(T, *(n // 8 for n in native_max)).bool(), phase=zeros(T, 2).long())
 
+# %% ../nbs/02_degradation.ipynb #d0a10001
+def without_codecs(
+    theta:Theta, # of a batch
+) -> Theta:
+    "On the way to the file: no compression, no rescaling; frames keep the sensor's size, and the corners that place them go along"
+    aim = theta.aim * (theta.sensor / theta.size).flip(-1)[:, :, None]
+    return replace(theta, size=theta.sensor, aim=aim, quality=torch.zeros_like(theta.quality), repeated=torch.zeros_like(theta.repeated))
+
 # %% ../nbs/02_degradation.ipynb #8963208e
 def sample_theta(
     draws:Draws, # randomness
@@ -891,6 +909,7 @@ def sample_theta(
     "Draw what happens to a batch of tracks"
     if scenario not in (None, 'A', 'B'): raise KSRError(f"scenario {scenario!r}: expected 'A', 'B' or None")
     if not 0 <= severity[0] <= severity[1] <= 1: raise KSRError(f'severity {severity}: expected 0 ≤ low ≤ high ≤ 1')
+    if not 0 <= steep <= 1: raise KSRError(f'steep {steep}: expected 0 ≤ share ≤ 1')
     s, far = draws.uniform(*severity), draws.flip({None: .5, 'A': 0., 'B': 1.}[scenario])
     width, turned, views = random_width(draws, far), draws.flip(steep), views or draws
     size, homography = random_track(views, width, T, s, turned)
@@ -947,7 +966,8 @@ def to_sensor(
     "𝒲, 𝒦 and ↓s, frame by frame"
     shape, rate = native_shapes[buffer], samplings[buffer]
     grid = lattice(shape, margin, scene.device)
-    view = look(theta.homography, theta.waves, grid)
+    pitch = (theta.size / theta.sensor).flip(-1)[..., None, None] # of the sensor's cells, native px
+    view = look(theta.homography, theta.waves, grid * pitch)
     sample = lambda t: sample_scene(scene, view[:, t], grid, shape, rate, margin)
     return torch.stack([expose(sample(t), theta.sensor[:, t], theta.taps[:, t], theta.sigma[:, t], shape, rate) for t in range(view.shape[1])], 1)
 
@@ -1008,6 +1028,7 @@ def clean_plate(
 def degrade_alike(
     scene:Tensor, # (B, 3, 140, 320)
     theta:Theta, # tracks of one buffer
+    saved:Theta, # the same with what happens on the way to the file
     buffer:int, # index into `native_shapes`
     draws:Draws=None, # for the noise
 ) -> tuple: # native (B, T, 3, H, W), frames (B, T, 3, 32, 96), gain (B, T, 3)
@@ -1015,8 +1036,8 @@ def degrade_alike(
     B, T = theta.size.shape[:2]
     light = to_sensor(scene, theta, buffer)
     gain = theta.gain * meter(light[:, reference_index(T)], theta.sensor[:, reference_index(T)], theta.level)[:, None, None]
-    native = store(camera(light, theta, gain, draws), theta)
-    frames = rectify(native / 255, theta.size.flatten(0, 1), theta.aim.flatten(0, 1)).clamp_(0, 1)
+    native = store(camera(light, theta, gain, draws), saved)
+    frames = rectify(native / 255, saved.size.flatten(0, 1), saved.aim.flatten(0, 1)).clamp_(0, 1)
     return native.unflatten(0, (B, T)), frames.unflatten(0, (B, T)), gain
 
 # %% ../nbs/02_degradation.ipynb #344d6385
@@ -1025,18 +1046,20 @@ def degrade(
     scene:Tensor, # (B, 3, 140, 320) in [0, 1]
     theta:Theta,
     draws:Draws=None, # for the noise; None: no noise
+    codecs:bool=True, # False: native frames as the sensor gives them, of its size and not compressed
 ) -> Degraded:
     "x_t = ↓s(𝒦_t ∗ 𝒲_t(Y)) + n_t, then the camera's processing and the codecs, then the plate's canvas"
     with torch.autocast(scene.device.type, enabled=False):
         (B, T), r, kinds = theta.size.shape[:2], reference_index(theta.size.shape[1]), buffer_of(theta)
+        saved = theta if codecs else without_codecs(theta)
         found, shape = [], native_shapes[kinds.max()]
         for k in kinds.unique().tolist():
             rows = (kinds == k).nonzero()[:, 0]
-            native, *rest = degrade_alike(scene[rows], theta[rows], k, None if draws is None else draws[rows.tolist()])
+            native, *rest = degrade_alike(scene[rows], theta[rows], saved[rows], k, None if draws is None else draws[rows.tolist()])
             found.append((F.pad(native, (0, shape[1] - native.shape[-1], 0, shape[0] - native.shape[-2])), *rest, rows))
         native, frames, gain, rows = (torch.cat(part) for part in zip(*found))
         native, frames, gain = (part[rows.argsort()] for part in (native, frames, gain))
         placed = quad_homography(theta.aim)
         hr = tone(clean_plate(scene, theta.homography[:, r], theta.waves[:, r], placed[:, r]), gain[:, r], theta.gamma[:, r], theta.lift[:, r], theta.gray)
-        return Degraded(frames, native, theta.size, hr, exact_flow(theta.homography, theta.waves, placed),
-            native_corners(theta.homography, theta.waves), gain)
+        corners = native_corners(theta.homography, theta.waves) * (saved.size / theta.size).flip(-1)[:, :, None]
+        return Degraded(frames, native, saved.size, hr, exact_flow(theta.homography, theta.waves, placed), corners, gain)

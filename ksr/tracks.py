@@ -8,9 +8,9 @@ __all__ = ['min_side', 'max_side', 'longest', 'suffixes', 'end_marks', 'corner_n
            'pixels', 'decode_image', 'encode_image', 'check_corners', 'load_json', 'check_text', 'read_corners',
            'read_annotations', 'numbered', 'find_tracks', 'read_frames', 'missing_frames', 'read_track', 'read_tracks',
            'annotation_json', 'write_track', 'track_sha256', 'to_canvas', 'Batch', 'in_one_buffer', 'check_role',
-           'role_seed', 'text_roles', 'draw_text', 'Drawn', 'without_codecs', 'SyntheticTracks', 'clean_frame',
-           'frame_corners', 'through_jpeg', 'through_codecs', 'pick_frames', 'corner_tensor', 'collate', 'FolderTracks',
-           'hr_scene', 'MixedTracks', 'split_by_plate', 'claim_folder', 'parse_severity', 'synth_sources', 'synthesise',
+           'role_seed', 'text_roles', 'draw_text', 'Drawn', 'SyntheticTracks', 'clean_frame', 'frame_corners',
+           'through_jpeg', 'through_codecs', 'pick_frames', 'corner_tensor', 'collate', 'FolderTracks', 'hr_scene',
+           'MixedTracks', 'split_by_plate', 'claim_folder', 'parse_severity', 'synth_sources', 'synthesise',
            'write_manifest', 'ksr_synth', 'manifest_cameras', 'shared_by', 'mark_table', 'width_between',
            'parse_corners', 'read_marks', 'turn_upright', 'area_average', 'cut_plate', 'check_width', 'load_photo',
            'read_photos', 'photo_tracks', 'ksr_photos']
@@ -456,12 +456,6 @@ class Drawn:
 # %% ../nbs/04_tracks.ipynb #4eb46fe5
 parts = ('plates', 'scene', 'camera') # of the generator
 
-def without_codecs(
-    theta:Theta, # of a batch
-) -> Theta:
-    "No compression, no rescaling: frames of the sensor's own size"
-    return replace(theta, size=theta.sensor, quality=torch.zeros_like(theta.quality), repeated=torch.zeros_like(theta.repeated))
-
 @dataclass(frozen=True)
 class SyntheticTracks:
     "An endless, numbered supply of drawn tracks"
@@ -477,6 +471,7 @@ class SyntheticTracks:
 
     def __post_init__(self):
         check_role(self.role)
+        if not 0 <= self.steep <= 1: raise KSRError(f'steep {self.steep}: expected 0 ≤ SHARE ≤ 1')
         if unknown := set(self.typical) - set(parts): raise KSRError(f'typical={sorted(unknown)}: expected some of {parts}')
 
     def draw(self, indices, severity=None, frames=None, codecs=True) -> Drawn:
@@ -489,7 +484,7 @@ class SyntheticTracks:
         text = draw_text(seed, indices, layout, self.role)
         view = scene(*render_plates(text, layout, random_style(plates, layout)), scenes)
         theta = sample_theta(draws, frames or self.T, severity or self.severity, self.scenario, self.steep, scenes, cameras)
-        return Drawn(text, layout, view, theta, degrade(view, theta if codecs else without_codecs(theta), draws))
+        return Drawn(text, layout, view, theta, degrade(view, theta, draws, codecs))
 
     def batch(self, indices, severity=None, frames=None) -> Batch:
         "The tracks with these numbers as a network wants them; `severity` and `frames` override what is set"
@@ -553,7 +548,7 @@ def tracks(self:SyntheticTracks,
     codec:str=None, # h264: libjpeg and libx264 in place of their fast stand-ins
     fmt:str='png', # of the files that the corners name
     hr:int=5, # HR images a track: 5, one per frame, or 1, that of the middle frame
-) -> list: # of (Track, plate width in native pixels, severity)
+) -> list: # of (Track, plate width in native pixels, severity, steep: 0 | 1)
     "The tracks with these numbers with their native frames"
     if codec not in (None, 'h264'): raise KSRError(f'codec {codec!r}: expected h264 or none')
     drawn, found = self.draw(indices, codecs=codec is None), []
@@ -567,7 +562,7 @@ def tracks(self:SyntheticTracks,
         sharp = [eight(clean_frame(drawn, b, t)) for t in shown]
         track = Track(f'track_{i + 1:05}', frames, hr=sharp, text=decode(drawn.text[b]), layout=layout_names[drawn.layout[b]],
             scenario=self.scenario, corners=frame_corners(corners[b], fmt) if self.scenario != 'B' else {})
-        found.append((track, drawn.theta.plate_width[b].item(), severity))
+        found.append((track, drawn.theta.plate_width[b].item(), severity, int(drawn.theta.steep[b])))
     return found
 
 # %% ../nbs/04_tracks.ipynb #b6124c73
@@ -743,26 +738,26 @@ def synth_sources(
     priors = dict(each=list(map(only, layout_names))).get(layout) or [only(layout) if layout else SyntheticTracks.layout_prior]
     return [SyntheticTracks(seed, scenario=s, layout_prior=p, **options) for p in priors for s in scenario or 'AB'], layout == 'each'
 
-def synthesise(out, n=100, seed=0, layout=None, scenario=None, severity='0,1', codec=None, role='test', hr=5, progress=False):
+def synthesise(out, n=100, seed=0, layout=None, scenario=None, severity='0,1', codec=None, role='test', hr=5, steep=.5, progress=False):
     "Write n drawn tracks; the arguments are those of `ksr_synth`. Yields the manifest's rows"
     if n < 1: raise KSRError(f'n = {n}: expected at least one track')
     for name, value in dict(layout=layout, scenario=scenario, codec=codec, role=role).items():
         if value not in ((None,) if name != 'role' else ()) + tuple(synth_options[name]): raise KSRError(f'{name} {value!r}: expected one of {synth_options[name]}')
     if hr not in (1, 5): raise KSRError(f'hr = {hr}: expected 5 or 1')
-    sources, shared = synth_sources(seed, layout, scenario, severity=parse_severity(severity), role=role)
-    claim_folder(Path(out), dict(n=n, seed=seed, layout=layout, scenario=scenario, severity=severity, codec=codec, role=role, hr=hr))
+    sources, shared = synth_sources(seed, layout, scenario, severity=parse_severity(severity), role=role, steep=steep)
+    claim_folder(Path(out), dict(n=n, seed=seed, layout=layout, scenario=scenario, severity=severity, codec=codec, role=role, hr=hr, steep=steep))
     m = len(sources)
     for k in tqdm(range(0, n, synth_block * m), disable=not progress, leave=False):
         for j, data in enumerate(sources):
             numbers = range(k + j, k + synth_block * m, m)
             fmt = dict(A='png', B='jpg')[data.scenario]
             drawn = data.tracks([i // m if shared else i for i in numbers], codec, fmt, hr)
-            for i, (track, width, hardness) in zip(numbers, drawn):
+            for i, (track, width, hardness, turned) in zip(numbers, drawn):
                 if i >= n: break
                 track.id = f'track_{i + 1:05}'
                 folder = write_track(track, Path(out)/f'Scenario-{data.scenario}'/track.layout/track.id, fmt)
                 yield dict(track=track.id, layout=track.layout, scenario=data.scenario, text=track.text, plate_width=f'{width:.2f}',
-                    severity=f'{hardness:.4f}', camera=i // m if shared else i, sha256=track_sha256(folder))
+                    severity=f'{hardness:.4f}', steep=turned, camera=i // m if shared else i, sha256=track_sha256(folder))
 
 # %% ../nbs/04_tracks.ipynb #fd6e6bc6
 def write_manifest(
@@ -790,9 +785,10 @@ def ksr_synth(
     codec:str=None, # h264: libjpeg and libx264 in place of their fast stand-ins
     role:str='test', # train | validation | calibration | test | bench: none shows another's plates or cameras
     hr:int=5, # HR images a track: 5, or 1 for the middle frame's alone
+    steep:float=.5, # share of the tracks that a camera somewhere in space sees, 0–1; the others are nearly straight
 ):
     "Write drawn tracks in the benchmark's layout, the same bytes for the same seed"
-    try: path = write_manifest(out, synthesise(out, n, seed, layout, scenario, severity, codec, role, hr, progress=sys.stderr.isatty()))
+    try: path = write_manifest(out, synthesise(out, n, seed, layout, scenario, severity, codec, role, hr, steep, progress=sys.stderr.isatty()))
     except KSRError as e: sys.exit(f'ksr_synth: {e}')
     print(f'{n} tracks, listed in {path}')
 

@@ -29,11 +29,18 @@ def test_refuses_a_folder_that_is_not_empty(tmp_path):
     assert contents(tmp_path) == {'mine.txt': b'kept'}
 
 
-@pytest.mark.parametrize('options, expected', [(['--layout', 'Martian'], "'Brazilian', 'Mercosur'"), (['--severity', '2,3'], '0 ≤ LOW'), (['--n', 0], 'at least one')])
+@pytest.mark.parametrize('options, expected', [(['--layout', 'Martian'], "'Brazilian', 'Mercosur'"), (['--severity', '2,3'], '0 ≤ LOW'), (['--n', 0], 'at least one'),
+    (['--steep', '1.5'], '0 ≤ SHARE ≤ 1')])
 def test_wrong_options_say_what_is_right(tmp_path, options, expected):
     done = call('ksr_synth', tmp_path/'tracks', *options)
     assert done.code != 0 and expected in done.err and 'Traceback' not in done.err
     assert not (tmp_path/'tracks').exists()
+
+
+def test_steep_or_straight(tmp_path):
+    for share in (0, 1):
+        assert call('ksr_synth', tmp_path/str(share), '--n', 4, '--steep', share).code == 0
+        assert [r['steep'] for r in csv.DictReader(open(tmp_path/str(share)/'manifest.csv', encoding='utf-8'))] == [str(share)] * 4
 
 
 def test_sample_is_whole_and_drawn_as_its_note_says():
@@ -42,10 +49,11 @@ def test_sample_is_whole_and_drawn_as_its_note_says():
     rows = {r['track']: r for r in csv.DictReader(open(sample/'manifest.csv', encoding='utf-8'))}
     assert {p.name: track_sha256(p) for p in find_tracks(sample)} == {t: r['sha256'] for t, r in rows.items()}
     assert {(r['layout'], r['scenario']) for r in rows.values()} == {(layout, s) for layout in ('Brazilian', 'Mercosur') for s in 'AB'}
+    assert '1' in {r['steep'] for r in rows.values()} and max(float(r['plate_width']) for r in rows.values()) >= 60
     how = json.loads((sample/'synth.json').read_text(encoding='utf-8'))
     command = f'ksr_synth data/sample --n {how["n"]} --seed {how["seed"]} --severity {how["severity"]} --role {how["role"]}'
     assert command in (root/'data'/'README.md').read_text(encoding='utf-8')
     for s in 'AB':
         numbers = [i for i in range(how['n']) if 'AB'[i % 2] == s]
-        tracks = SyntheticTracks(how['seed'], severity=parse_severity(how['severity']), scenario=s, role=how['role']).tracks(numbers)
-        assert [t.text for t, *_ in tracks] == [rows[t.id]['text'] for t, *_ in tracks]
+        tracks = SyntheticTracks(how['seed'], severity=parse_severity(how['severity']), scenario=s, role=how['role'], steep=how['steep']).tracks(numbers)
+        assert [(t.text, f'{width:.2f}', str(steep)) for t, width, _, steep in tracks] == [tuple(rows[t.id][k] for k in ('text', 'plate_width', 'steep')) for t, *_ in tracks]
