@@ -8,8 +8,8 @@ __all__ = ['alphabet', 'slots', 'PLATE_MM', 'grey_plates', 'layouts', 'layout_na
            'random_text', 'arc', 'parse_stroke', 'is_square', 'flatten', 'skeleton_table', 'segment_distance',
            'paste_min', 'glyph_field', 'coverage', 'Lettering', 'Paint', 'Fittings', 'Wear', 'Style', 'between',
            'banded', 'random_lettering', 'random_paint', 'random_header', 'spot', 'old_spots', 'new_spots',
-           'random_fittings', 'random_shadow', 'random_wear', 'random_style', 'paint', 'box_field', 'body',
-           'paint_spot', 'paint_header', 'aged_ink', 'lighting', 'emboss', 'render_plates']
+           'random_frame', 'random_fittings', 'random_shadow', 'random_wear', 'random_style', 'paint', 'box_field',
+           'body', 'paint_spot', 'paint_header', 'paint_frame', 'aged_ink', 'lighting', 'emboss', 'render_plates']
 
 # %% ../nbs/01_plates.ipynb #033b19b0
 import math
@@ -60,7 +60,7 @@ grey_plates = (
     (2, (.80, .80, .79), (.62, .10, .11), (.80, .80, .79)))  # driving schools
 
 layouts = {o.name: o for o in (
-    Layout('Brazilian', 'LLLDDDD', 'mandatory', height=63., stroke=11., middle=80., centres=(41., 91., 141., 212., 261., 310., 358.5),
+    Layout('Brazilian', 'LLLDDDD', 'mandatory', height=63., stroke=11., middle=78.5, centres=(41., 91., 141., 212., 261., 310., 358.5),
         word='', colours=grey_plates),
     Layout('Mercosur', 'LLLDLDD', 'engschrift'))}
 layout_names = list(layouts)
@@ -416,6 +416,9 @@ class Fittings:
     dot:Tensor         # (B, 4) strength, x, y, half size mm
     rim:Tensor         # (B, 3) strength, distance from the edge, width mm
     corner:Tensor      # (B,) radius of the plate's corners, mm
+    frame:Tensor       # (B, 8) strength, bars at the left, top, right, bottom mm, r, g, b: a holder over the plate's edge
+    sign:Tensor        # (B, 3) strength, first and last mm of the lettering on its lower bar
+    marks:Tensor       # (B, 80) uniform noise that stands for that lettering
 
 # %% ../nbs/01_plates.ipynb #7c50da4d
 @dataclass
@@ -429,10 +432,11 @@ class Wear:
     patches:Tensor # (B, 1, 3, 7) normal noise, the patches
     hollow:Tensor  # (B, 2) ink worn off the raised middle of the strokes: share, mm from their edge
     ramp:Tensor    # (B, 2) light across and down the plate, ± share
-    shadow:Tensor  # (B, 4) strength, normal x, y, offset: the soft edge of a cast shadow
+    shadow:Tensor  # (B, 6) strength, normal x, y, offset, softness, width mm: a cast shadow from one edge to another
     glare:Tensor   # (B, 5) strength, x, y mm, radius x, y mm
     emboss:Tensor  # (B, 2) light on raised edges, from the side and from above
     light:Tensor   # (B, 3) colour and strength of the light
+    veil:Tensor    # (B, 2) strength, level: stray light that washes the plate out
 
 # %% ../nbs/01_plates.ipynb #1d4792b3
 @dataclass
@@ -467,12 +471,12 @@ def random_lettering(
     u = draws.uniform(0, 1, 9).unbind(1)
     n = draws.normal(slots, 4)
     x = pick('centres', layout)
-    spread, shift = between(u[0], .94, 1.03)[:, None], between(u[1], -8, 8)[:, None]
+    spread, shift = between(u[0], .95, 1.04)[:, None], between(u[1], -9, 9)[:, None]
     x = 200 + (x - 200) * spread + shift + n[..., 0] * 0.6
-    y = pick('middle', layout)[:, None] + between(u[2], -6.5, 6.5)[:, None] + n[..., 1] * 0.5
+    y = pick('middle', layout)[:, None] + between(u[2], -7, 7)[:, None] + n[..., 1] * 0.5
     return Lettering(face=torch.tensor([face_names.index(o.face) for o in layouts.values()], device=draws.device)[layout],
-        height=pick('height', layout) * between(u[3], .92, 1.08), width=between(u[4], .86, 1.08),
-        stroke=pick('stroke', layout) * between(u[5], .78, 1.24),
+        height=pick('height', layout) * between(u[3], .91, 1.1), width=between(u[4], .84, 1.09),
+        stroke=pick('stroke', layout) * between(u[5], .8, 1.22),
         roundness=u[6], slant=between(u[7], -.05, .05), square=(1.4 * u[8]).clamp(max=1), centre=torch.stack([x, y], -1),
         scale=1 + .012 * n[..., 2], weight=1 + .04 * n[..., 3])
 
@@ -511,9 +515,9 @@ def random_header(
     ids = torch.where(band, words.to(draws.device)[layout], town)
     length = (ids >= 0).long().mul(k + 1).amax(1)
     height = 13 * between(u[:, 1], .75, 1.1)
-    pitch = torch.where(band[:, 0], 15., 11.5 * (12 / length).clamp(.8, 1.15)) * between(u[:, 2], .8, 1.05)
+    pitch = torch.where(band[:, 0], 12., 11.5 * (12 / length).clamp(.8, 1.15)) * between(u[:, 2], .8, 1.05)
     x = PLATE_MM[0] / 2 + between(u[:, 3], -12, 12) - pitch * (length - 1) / 2
-    y = torch.where(band[:, 0], 19., 30.) + between(u[:, 4], -4, 4)
+    y = torch.where(band[:, 0], 20., 27.) + between(u[:, 4], -5, 5)
     return ids, torch.stack([x, y, height, pitch, height * between(u[:, 5], .12, .2)], 1)
 
 # %% ../nbs/01_plates.ipynb #7de72794
@@ -531,75 +535,97 @@ def old_spots(
 ) -> list: # of (B, 8)
     "Two bolts above, two slots below, the renewal seal at the left"
     u = draws.uniform(0, 1, 14).unbind(1)
-    metal, size, across = between(u[0], .03, .55), between(u[1], 3, 6), between(u[2], 95, 135)
+    metal, size, across = between(u[0], .03, .55), between(u[1], 3, 6), between(u[2], 95, 130)
     bolt, slot, seal = ((u[k] < p).float() for k, p in ((3, .75), (4, .6), (5, .6)))
     return [
-        spot(bolt, across, between(u[6], 6, 14), size, size, metal, metal, metal, like=metal),
-        spot(bolt, 400 - across, between(u[6], 6, 14), size, size, metal, metal, metal, like=metal),
-        spot(slot, across + 3, between(u[7], 117, 122), 7, 2.5, .05, .05, .05, like=metal),
-        spot(slot, 397 - across, between(u[7], 117, 122), 7, 2.5, .05, .05, .05, like=metal),
-        spot(seal, between(u[8], 38, 75), between(u[9], 18, 30), between(u[10], 5, 13), between(u[11], 4, 8), between(u[12], .3, .8),
+        spot(bolt, across, between(u[6], 5, 14), size, size, metal, metal, metal, like=metal),
+        spot(bolt, 400 - across, between(u[6], 5, 14), size, size, metal, metal, metal, like=metal),
+        spot(slot, across + 3, between(u[7], 115, 123), 7, size * .7, .05, .05, .05, like=metal),
+        spot(slot, 397 - across, between(u[7], 115, 123), 7, size * .7, .05, .05, .05, like=metal),
+        spot(seal, between(u[8], 30, 62), between(u[9], 17, 29), between(u[10], 5, 15), between(u[11], 4, 8), between(u[12], .1, .7),
             between(u[13], .05, .7), .08, like=metal)]
 
 def new_spots(
     draws:Draws, # one generator per plate
 ) -> list: # of (B, 8)
-    "Flag (two spots), emblem, QR code, the country's letters, a bolt in the band"
-    u = draws.uniform(0, 1, 11).unbind(1)
-    flag, code, country, bolt = ((u[k] < p).float() for k, p in ((0, .85), (1, .7), (2, .6), (3, .3)))
-    grey = between(u[4], .15, .5)
+    "Two bolts in the band, two below, emblem, flag (two spots), QR code, the country's letters"
+    u = draws.uniform(0, 1, 16).unbind(1)
+    bolt, low, flag, code, country = ((u[k] < p).float() for k, p in enumerate((.6, .3, .9, .75, .75)))
+    metal, size, across, below, grey = (between(u[k], *r) for k, r in zip(range(5, 10), ((.03, .6), (2.5, 5), (108, 130), (115, 123), (.15, .5))))
     return [
-        spot(flag * .8, 372, 18, 13, 9, .15, .45, .25, like=flag),
-        spot(flag * .7, 372, 18, 6, 5, .8, .8, .4, like=flag),
-        spot(flag * .6, 28, 18, 11, 9, between(u[5], .2, .8), between(u[5], .2, .8), .75, like=flag),
-        spot(code * between(u[6], .2, .7), between(u[7], 16, 24), between(u[8], 50, 66), 7, 7, grey, grey, grey, like=flag),
-        spot(country * between(u[9], .2, .9), between(u[7], 16, 24), between(u[10], 100, 112), 9, 6, .12, .12, .12, like=flag),
-        spot(bolt, between(u[8], 90, 310), 9, 4, 4, grey, grey, grey, like=flag)]
+        spot(bolt, across, between(u[10], 7, 16), size, size, metal, metal, metal, like=flag),
+        spot(bolt, 400 - across, between(u[10], 7, 16), size, size, metal, metal, metal, like=flag),
+        spot(low, across + 10, below, size, size, metal, metal, metal, like=flag),
+        spot(low, 390 - across, below, size, size, metal, metal, metal, like=flag),
+        spot(flag * .5, 36, 18, 11, 9, u[11] * .6 + .2, u[11] * .6 + .2, .75, like=flag),
+        spot(flag * .8, 374, 20, 13, 10, .15, .45, .25, like=flag),
+        spot(flag * .7, 374, 20, 6, 5, .8, .8, .4, like=flag),
+        spot(code * between(u[12], .15, .7), between(u[13], 17, 26), between(u[14], 44, 60), 8, 8, grey, grey, grey, like=flag),
+        spot(country * between(u[15], .3, .95), between(u[13], 16, 25), between(u[14], 102, 116), 9, 7, .12, .12, .12, like=flag)]
+
+# %% ../nbs/01_plates.ipynb #a1f3e0c2
+def random_frame(
+    draws:Draws, # one generator per plate
+) -> tuple: # frame (B, 8), sign (B, 3), marks (B, 80) as in `Fittings`
+    "Two plates of five have a holder: mostly a thin dark line, at times bars of a centimetre, some with a dealer's name"
+    u = draws.uniform(0, 1, 14)
+    col = lambda k: u[:, k:k + 1]
+    held, broad = (col(0) < .4).float(), (col(1) < .3).float()
+    bars = between(u[:, 2:6], 0., 5.) + broad * between(u[:, 6:10], 0., 1.) * u.new_tensor([3., 8., 3., 12.])
+    colour = torch.where(col(10) < .75, between(col(11), .02, .2), between(col(11), .3, .9)).expand(-1, 3)
+    half = between(col(13), 40, 150)
+    sign = torch.cat([held * broad * (col(12) < .6), 200 - half, 200 + half], 1)
+    return torch.cat([held, bars * held, colour], 1), sign, draws.uniform(0, 1, 80)
 
 # %% ../nbs/01_plates.ipynb #f6bfdced
 def random_fittings(
     draws:Draws, # one generator per plate
     layout:Tensor, # (B,) index into `layout_names`
 ) -> Fittings:
-    "Band or strip with its lettering, bolts, slots, seal, flag, emblem, code, dot, rim"
+    "Band or strip with its lettering, bolts, slots, seal, flag, emblem, code, dot, rim, holder"
     ids, place = random_header(draws, layout)
     u, new = draws.uniform(0, 1, 12).unbind(1), banded(layout)
-    spots = torch.where(new[:, None, None] > 0, *(torch.stack((o + o[:1])[:6], 1) for o in (new_spots(draws), old_spots(draws))))
-    side, top = between(u[0], 3, 9) + (1 - new) * 60, between(u[1], 2, 6) + (1 - new) * 16
-    band = torch.stack([torch.maximum(new, (u[2] < .5).float()), side, top, 400 - side, between(u[3], 32, 36) + (1 - new) * 5], 1)
-    dot = torch.stack([(1 - new) * between(u[4], .6, 1.), between(u[5], 175, 180), between(u[6], 78, 92), between(u[7], 3.5, 7)], 1)
+    kinds = new_spots(draws), old_spots(draws)
+    filled = lambda o: torch.stack(o + [torch.zeros_like(o[0])] * (max(map(len, kinds)) - len(o)), 1)
+    spots = torch.where(new[:, None, None] > 0, *map(filled, kinds))
+    side, top = between(u[0], 1, 8) + (1 - new) * 38, between(u[1], 1, 8) + (1 - new) * 12
+    band = torch.stack([torch.maximum(new, (u[2] < .5).float()), side, top, 400 - side, between(u[3], 30, 40)], 1)
+    dot = torch.stack([(1 - new) * between(u[4], .6, 1.), between(u[5], 171, 182), between(u[6], 73, 90), between(u[7], 3.5, 7)], 1)
     strength = torch.where(new > 0, (u[8] < .3) * .4, (u[8] < .7) * between(u[9], .2, 1.))
     rim = torch.stack([strength, between(u[10], 2, 6), between(u[9], 1.5, 4)], 1)
-    return Fittings(band, ids, place, spots, dot, rim, corner=between(u[11], 6, 16))
+    return Fittings(band, ids, place, spots, dot, rim, between(u[11], 6, 16), *random_frame(draws))
 
 # %% ../nbs/01_plates.ipynb #0a628725
 def random_shadow(
-    strength:Tensor, # (B,) uniform; below 0.25 there is a shadow
+    strength:Tensor, # (B,) uniform; below 0.2 there is a shadow
     angle:Tensor, # (B,) uniform: direction of its edge
     offset:Tensor, # (B,) uniform: where the edge lies
-) -> Tensor: # (B, 4) as in `Wear.shadow`
-    "The straight edge of the shadow of a bumper, a boot lid, another car"
+    softness:Tensor, # (B,) uniform: from 1 to 12 mm, as many hard as soft
+    width:Tensor, # (B,) uniform: how far it reaches; half of them beyond the plate
+) -> Tensor: # (B, 6) as in `Wear.shadow`
+    "The straight edges of the shadow of a bumper, a boot lid, another car"
     turn = 2 * math.pi * angle
-    return torch.stack([(1 - strength / .25).clamp(min=0) * .65, turn.cos(), turn.sin(), between(offset, -60, 60)], 1)
+    dark = (1 - strength / .2).clamp(min=0).sqrt() * .85
+    return torch.stack([dark, turn.cos(), turn.sin(), between(offset, -90, 90), 12 ** softness, 20 * 30 ** width], 1)
 
 # %% ../nbs/01_plates.ipynb #923289a3
 def random_wear(
     draws:Draws, # one generator per plate
 ) -> Wear:
-    "Most plates are clean and evenly lit; a tail is chipped, dirty, faded, shaded or glaring"
+    "Most plates are clean and evenly lit; a tail is chipped, dirty, faded, shaded, glaring or washed out"
     u, n = draws.uniform(0, 1, 24), draws.normal(7)
     col = lambda k, lo, hi: between(u[:, k], lo, hi)
     tail = lambda k, p, most: (1 - u[:, k] / p).clamp(min=0) * most
-    light = col(9, .6, 1.25)[:, None] * (1 + .05 * n[:, :3])
+    light = col(9, .55, 1.35)[:, None] * (1 + .05 * n[:, :3])
     return Wear(
         chips=torch.stack([tail(0, .25, .5), col(1, .05, .3), col(2, .3, 1.)], 1),
         flakes=draws.uniform(0, 1, 1, 26, 80), stains=draws.normal(1, 5, 11),
-        dirt=torch.stack([tail(3, .35, .4), col(4, .1, .45), col(4, .1, .45) * col(5, .8, 1.), col(4, .1, .45) * col(6, .55, 1.)], 1),
+        dirt=torch.stack([tail(3, .3, .5), col(4, .1, .45), col(4, .1, .45) * col(5, .8, 1.), col(4, .1, .45) * col(6, .55, 1.)], 1),
         fade=torch.stack([tail(7, .3, .5), tail(17, .15, .8)], 1), patches=draws.normal(1, 3, 7),
-        hollow=torch.stack([tail(18, .2, .8), col(19, .8, 3.)], 1), ramp=.08 * n[:, 3:5],
-        shadow=random_shadow(u[:, 10], u[:, 8], u[:, 11]),
-        glare=torch.stack([tail(12, .15, .6), col(13, 0, 400), col(14, 0, 130), col(15, 20, 120), col(16, 10, 60)], 1),
-        emboss=.1 * n[:, 5:7], light=light)
+        hollow=torch.stack([tail(18, .2, .8), col(19, .8, 3.)], 1), ramp=.06 * n[:, 3:5],
+        shadow=random_shadow(u[:, 10], u[:, 8], u[:, 11], u[:, 22], u[:, 23]),
+        glare=torch.stack([tail(12, .2, 1.), col(13, 0, 400), col(14, 0, 130), col(15, 12, 150), col(16, 8, 60)], 1),
+        emboss=.1 * n[:, 5:7], light=light, veil=torch.stack([tail(20, .3, .6), col(21, .5, 1.05)], 1))
 
 # %% ../nbs/01_plates.ipynb #7931db8d
 def random_style(
@@ -655,7 +681,8 @@ def body(
     d = torch.cat([fit.dot[:, 1:3] - fit.dot[:, 3:], fit.dot[:, 1:3] + fit.dot[:, 3:]], 1)
     mid = slice(round(160 * px_per_mm), round(196 * px_per_mm))
     paint(rgb[..., mid], strength(fit.dot[:, 0]) * coverage(box_field(x[..., mid], y, d, 2.), px_per_mm), paints.ink)
-    return paint_header(rgb, paints, fit, px_per_mm), coverage(edge, px_per_mm)
+    paint_header(rgb, paints, fit, px_per_mm)
+    return paint_frame(rgb, fit, x, y, px_per_mm), coverage(edge, px_per_mm)
 
 # %% ../nbs/01_plates.ipynb #39bfa5a8
 def paint_spot(
@@ -667,7 +694,9 @@ def paint_spot(
 ):
     "A small rounded blob of its own colour, painted in the rows and columns it can touch"
     s, cx, cy, w, h = spot[:, :5].unbind(1)
-    span = lambda c, r, n: slice(max(0, int((c - r).min() * px_per_mm) - 1), min(n, int((c + r).max() * px_per_mm) + 2))
+    here = s > 0
+    if not here.any(): return
+    span = lambda c, r, n: slice(max(0, int((c - r)[here].min() * px_per_mm) - 1), min(n, int((c + r)[here].max() * px_per_mm) + 2))
     rows, cols = span(cy, h, rgb.shape[2]), span(cx, w, rgb.shape[3])
     field = box_field(x[..., cols], y[:, rows], torch.stack([cx - w, cy - h, cx + w, cy + h], 1), torch.minimum(w, h).clamp(min=0) * .8)
     paint(rgb[:, :, rows, cols], s[:, None, None] * coverage(field, px_per_mm), spot[:, 5:])
@@ -686,6 +715,28 @@ def paint_header(
     field = glyph_field(ids, torch.zeros_like(ids[:, 0]), torch.stack([across, many(y)], -1), many(height), torch.full_like(across, .9),
         many(stroke), torch.ones_like(x), torch.zeros_like(x), 0., px_per_mm, (rows, rgb.shape[3]))
     paint(rgb[:, :, :rows], coverage(field, px_per_mm), paints.header)
+    return rgb
+
+# %% ../nbs/01_plates.ipynb #a1f3e0c3
+def paint_frame(
+    rgb:Tensor, # (B, 3, H, W) overwritten
+    fit:Fittings, # the holder
+    x:Tensor, # (1, 1, W) mm
+    y:Tensor, # (1, H, 1) mm
+    px_per_mm:float, # resolution
+) -> Tensor:
+    "The four bars of a holder over the plate's edge, and the marks on the lower one"
+    bars, colour, s = fit.frame[:, 1:5, None, None], fit.frame[:, 5:], fit.frame[:, :1, None]
+    deep = [int(o * px_per_mm) + 2 for o in fit.frame[:, 1:5].amax(0).tolist()]
+    left, top, right, bottom = slice(deep[0]), slice(deep[1]), slice(-deep[2], None), slice(-deep[3], None)
+    beyond = PLATE_MM[0] - x[..., right], PLATE_MM[1] - y[:, bottom] # mm from the right and the lower edge
+    paint(rgb[..., left], s * coverage(x[..., left] - bars[:, 0], px_per_mm), colour)
+    paint(rgb[..., right], s * coverage(beyond[0] - bars[:, 2], px_per_mm), colour)
+    paint(rgb[:, :, top], s * coverage(y[:, top] - bars[:, 1], px_per_mm), colour)
+    paint(rgb[:, :, bottom], s * coverage(beyond[1] - bars[:, 3], px_per_mm), colour)
+    marks = interpolate(fit.marks[:, None], x.shape[-1], mode='linear')
+    line = coverage((beyond[1] - bars[:, 3] / 2).abs() - bars[:, 3] * .25, px_per_mm) * ((x > fit.sign[:, 1:2, None]) & (x < fit.sign[:, 2:, None]))
+    paint(rgb[:, :, bottom], fit.sign[:, :1, None] * line * (4 * marks - 1.5).clamp(0, 1), torch.where(colour < .35, .8, .08))
     return rgb
 
 # %% ../nbs/01_plates.ipynb #a3ad7372
@@ -710,17 +761,20 @@ def lighting(
     px_per_mm:float, # resolution
     size:tuple, # (H, W) pixels
 ) -> tuple: # factor (B, 1, H, W), glare (B, 1, H, W)
-    "Ramp and shadow multiply, glare adds"
+    "Ramp and shadow multiply, glare adds, a veil does both"
     device = wear.light.device
     x = ((torch.arange(size[1], device=device) + 0.5) / px_per_mm - PLATE_MM[0] / 2)[None, None]
     y = ((torch.arange(size[0], device=device) + 0.5) / px_per_mm - PLATE_MM[1] / 2)[None, :, None]
     c = lambda o: o[:, None, None]
     ramp = (1 + c(wear.ramp[:, 0]) * x / 200) * (1 + c(wear.ramp[:, 1]) * y / 65)
-    s, nx, ny, offset = wear.shadow.unbind(1)
-    factor = ramp.clamp(min=.2) * (1 - c(s) * torch.sigmoid((x * c(nx) + y * c(ny) - c(offset)) / 4))
+    s, nx, ny, offset, soft, wide = wear.shadow.unbind(1)
+    within = x * c(nx) + y * c(ny) - c(offset) # mm from the shadow's first edge
+    shade = torch.minimum(within, c(wide) - within).div_(c(soft)).add_(.5).clamp_(0, 1)
+    veil, level = wear.veil.unbind(1)
+    factor = ramp.clamp(min=.2) * (1 - c(s) * shade) * (1 - c(veil))
     g, gx, gy, rx, ry = wear.glare.unbind(1)
     glare = c(g) * torch.exp(-((x + 200 - c(gx)) / c(rx)).square()) * torch.exp(-((y + 65 - c(gy)) / c(ry)).square())
-    return factor[:, None], glare[:, None]
+    return factor[:, None], glare.add_(c(veil * level))[:, None]
 
 # %% ../nbs/01_plates.ipynb #582f09cc
 def emboss(
