@@ -194,7 +194,7 @@ engschrift = dict(
     T=['0,0 46,0', '23,0 23,100'],
     U=['0,0 0,100/26:8 43,94', '45,0 45,99'],
     V=['0,0 15,100 29,100 46,0'],
-    W=['0,0 9,100', '11,94 20,60 25,60 35,94', '46,0 37,100'],
+    W=['0,0 8,100', '9,97 23,52 37,97', '38,100 46,0'],
     X=['1,0 43,100', '44,0 0,99'],
     Y=['0,0 10,38 22,65', '45,0 36,38 24,65', '23,65 23,100'],
     Z=['0,0 46,0', '44,9 1,89', '0,100 46,100'],
@@ -551,7 +551,8 @@ def new_spots(
     "Two bolts in the band, two below, emblem, flag (two spots), QR code, the country's letters"
     u = draws.uniform(0, 1, 16).unbind(1)
     bolt, low, flag, code, country = ((u[k] < p).float() for k, p in enumerate((.6, .3, .9, .75, .75)))
-    metal, size, across, below, grey = (between(u[k], *r) for k, r in zip(range(5, 10), ((.03, .6), (2.5, 5), (108, 130), (115, 123), (.15, .5))))
+    metal, size, across = between(u[5], .03, .6), between(u[6], 2.5, 5), between(u[7], 108, 130)
+    below, grey = between(u[8], 115, 123), between(u[9], .15, .5)
     return [
         spot(bolt, across, between(u[10], 7, 16), size, size, metal, metal, metal, like=flag),
         spot(bolt, 400 - across, between(u[10], 7, 16), size, size, metal, metal, metal, like=flag),
@@ -588,7 +589,7 @@ def random_fittings(
     kinds = new_spots(draws), old_spots(draws)
     filled = lambda o: torch.stack(o + [torch.zeros_like(o[0])] * (max(map(len, kinds)) - len(o)), 1)
     spots = torch.where(new[:, None, None] > 0, *map(filled, kinds))
-    side, top = between(u[0], 1, 8) + (1 - new) * 38, between(u[1], 1, 8) + (1 - new) * 12
+    side, top = between(u[0], 1, 8) + (1 - new) * 38, between(u[1], 1, 10) + (1 - new) * 11
     band = torch.stack([torch.maximum(new, (u[2] < .5).float()), side, top, 400 - side, between(u[3], 30, 40)], 1)
     dot = torch.stack([(1 - new) * between(u[4], .6, 1.), between(u[5], 171, 182), between(u[6], 73, 90), between(u[7], 3.5, 7)], 1)
     strength = torch.where(new > 0, (u[8] < .3) * .4, (u[8] < .7) * between(u[9], .2, 1.))
@@ -735,8 +736,9 @@ def paint_frame(
     paint(rgb[:, :, top], s * coverage(y[:, top] - bars[:, 1], px_per_mm), colour)
     paint(rgb[:, :, bottom], s * coverage(beyond[1] - bars[:, 3], px_per_mm), colour)
     marks = interpolate(fit.marks[:, None], x.shape[-1], mode='linear')
-    line = coverage((beyond[1] - bars[:, 3] / 2).abs() - bars[:, 3] * .25, px_per_mm) * ((x > fit.sign[:, 1:2, None]) & (x < fit.sign[:, 2:, None]))
-    paint(rgb[:, :, bottom], fit.sign[:, :1, None] * line * (4 * marks - 1.5).clamp(0, 1), torch.where(colour < .35, .8, .08))
+    strength, first, last = fit.sign[..., None, None].unbind(1)
+    line = coverage((beyond[1] - bars[:, 3] / 2).abs() - bars[:, 3] * .25, px_per_mm) * ((x > first) & (x < last))
+    paint(rgb[:, :, bottom], strength * line * (4 * marks - 1.5).clamp(0, 1), torch.where(colour < .35, .8, .08))
     return rgb
 
 # %% ../nbs/01_plates.ipynb #a3ad7372
