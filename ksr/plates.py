@@ -622,11 +622,11 @@ def random_wear(
         chips=torch.stack([tail(0, .25, .5), col(1, .05, .3), col(2, .3, 1.)], 1),
         flakes=draws.uniform(0, 1, 1, 26, 80), stains=draws.normal(1, 5, 11),
         dirt=torch.stack([tail(3, .3, .5), col(4, .1, .45), col(4, .1, .45) * col(5, .8, 1.), col(4, .1, .45) * col(6, .55, 1.)], 1),
-        fade=torch.stack([tail(7, .3, .5), tail(17, .15, .8)], 1), patches=draws.normal(1, 3, 7),
+        fade=torch.stack([tail(7, .25, .45), tail(17, .15, .8)], 1), patches=draws.normal(1, 3, 7),
         hollow=torch.stack([tail(18, .2, .8), col(19, .8, 3.)], 1), ramp=.06 * n[:, 3:5],
         shadow=random_shadow(u[:, 10], u[:, 8], u[:, 11], u[:, 22], u[:, 23]),
         glare=torch.stack([tail(12, .2, 1.), col(13, 0, 400), col(14, 0, 130), col(15, 12, 150), col(16, 8, 60)], 1),
-        emboss=.1 * n[:, 5:7], light=light, veil=torch.stack([tail(20, .3, .6), col(21, .5, 1.05)], 1))
+        emboss=.1 * n[:, 5:7], light=light, veil=torch.stack([tail(20, .3, .5), col(21, .5, 1.05)], 1))
 
 # %% ../nbs/01_plates.ipynb #7931db8d
 def random_style(
