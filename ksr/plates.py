@@ -8,8 +8,8 @@ __all__ = ['alphabet', 'slots', 'PLATE_MM', 'grey_plates', 'layouts', 'layout_na
            'random_text', 'arc', 'parse_stroke', 'is_square', 'flatten', 'skeleton_table', 'segment_distance',
            'paste_min', 'glyph_field', 'coverage', 'Lettering', 'Paint', 'Fittings', 'Wear', 'Style', 'between',
            'banded', 'random_lettering', 'random_paint', 'random_header', 'spot', 'old_spots', 'new_spots',
-           'random_fittings', 'random_shadow', 'random_wear', 'random_style', 'paint', 'box_field', 'body',
-           'paint_spot', 'paint_header', 'aged_ink', 'lighting', 'emboss', 'render_plates']
+           'random_frame', 'random_fittings', 'random_shadow', 'random_wear', 'random_style', 'paint', 'box_field',
+           'body', 'paint_spot', 'paint_header', 'paint_frame', 'aged_ink', 'lighting', 'emboss', 'render_plates']
 
 # %% ../nbs/01_plates.ipynb #033b19b0
 import math
@@ -35,15 +35,17 @@ class Layout:
     pattern:str # L and D, one per slot
     face:str    # key of `faces`
     height:float=65.  # mm, outer height of the characters
-    stroke:float=9.   # mm, the pen
-    middle:float=82.  # mm, their middle, from the top
-    centres:tuple=(63., 109., 155., 201., 247., 293., 339.) # mm, their centres, from the left
+    stroke:float=9.4  # mm, the pen
+    middle:float=79.  # mm, their middle, from the top
+    centres:tuple=(57., 103., 148.5, 194., 240., 285.5, 331.) # mm, their centres, from the left
     word:str='BRASIL' # lettering of the band at the top; empty: no band but a strip with state and town, dot, bolts and slots
     colours:tuple=(   # (weight, ground, ink, band), each colour red, green, blue
         (66, (.88, .88, .87), (.06, .06, .07), (.01, .17, .56)), # private
         (10, (.87, .87, .86), (.62, .08, .10), (.01, .17, .56)), # hire and goods
         (5, (.87, .87, .86), (.05, .16, .52), (.01, .17, .56)),  # official
         (4, (.87, .87, .86), (.04, .40, .20), (.01, .17, .56)),  # special
+        (2, (.87, .87, .86), (.66, .49, .14), (.01, .17, .56)),  # diplomatic
+        (2, (.10, .10, .11), (.72, .72, .74), (.01, .17, .56)),  # collectors
         (15, (.80, .80, .80), (.08, .08, .09), (.06, .06, .08))) # private, seen by infrared
 
 # %% ../nbs/01_plates.ipynb #244f5ec1
@@ -52,10 +54,13 @@ grey_plates = (
     (14, (.72, .70, .60), (.08, .08, .08), (.72, .70, .60)), # private, yellowed
     (14, (.80, .80, .79), (.07, .07, .08), (.80, .80, .79)), # white
     (6, (.55, .10, .10), (.88, .88, .86), (.55, .10, .10)),  # hire and goods
-    (2, (.10, .10, .11), (.70, .70, .70), (.10, .10, .11)))  # collectors
+    (2, (.10, .10, .11), (.70, .70, .70), (.10, .10, .11)),  # collectors
+    (2, (.10, .20, .48), (.85, .85, .85), (.10, .20, .48)),  # diplomatic
+    (1, (.06, .36, .20), (.85, .85, .84), (.06, .36, .20)),  # on trial
+    (2, (.80, .80, .79), (.62, .10, .11), (.80, .80, .79)))  # driving schools
 
 layouts = {o.name: o for o in (
-    Layout('Brazilian', 'LLLDDDD', 'mandatory', height=63., stroke=10., middle=83., centres=(46., 94., 142., 213., 260., 307., 354.),
+    Layout('Brazilian', 'LLLDDDD', 'mandatory', height=63., stroke=11., middle=78.5, centres=(41., 91., 141., 212., 261., 310., 358.5),
         word='', colours=grey_plates),
     Layout('Mercosur', 'LLLDLDD', 'engschrift'))}
 layout_names = list(layouts)
@@ -127,83 +132,83 @@ def random_text(
 
 # %% ../nbs/01_plates.ipynb #e08c0884
 mandatory = dict(
-    A=['1,98 21,0 29,0 49,98', '8,80 42,80'],
-    B=['0,0 54,0/18 54,49/18 5,49', '5,49 56,49/18 56,100/20:12 0,100', '5,0 5,100'],
-    C=['53,11 54,0/10:18 0,0/17:13 0,100/13:17 54,100/18:10 53,89'],
+    A=['0,100 22,0 29,0 52,100', '9,84 43,84'],
+    B=['0,0 56,0/15:17 55,50/19 6,49', '6,50 57,49/16:22 57,100/24:10 0,100', '5,0 5,100'],
+    C=['55,5 53,0/3:14 0,0/9:8 1,100/12:11 54,100/14:3 56,96'],
     D=['o5,0 55,0/20:13 55,100/13:20 5,100', '0,0 5,0', '0,100 5,100'],
-    E=['53,0 0,0 0,100 53,100', '0,49 28,49'],
+    E=['54,0 0,0 0,100 54,100', '0,50 30,50'],
     F=['52,0 0,0 0,100', '0,49 30,49'],
-    G=['53,12 54,0/10:19 0,0/17:14 0,100/14:17 54,100/15:9 54,60 38,60'],
+    G=['54,6 51,0/3:11 0,0/8:17 0,100/14:9 56,100/8:15 56,61 41,61'],
     H=['0,0 0,100', '55,0 55,100', '0,49 55,49'],
     I=['0,0 0,100'],
     J=['51,0 51,100/17:11 1,100/9 0,91'],
-    K=['0,0 0,100', '52,2 8,64', '19,46 53,98'],
+    K=['0,0 0,100', '54,0 8,70', '18,46 55,100'],
     L=['0,0 0,100 53,100'],
     M=['0,100 0,0', '3,1 28,60 53,1', '28,54 28,70', '56,0 56,100'],
     N=['0,100 0,0', '3,3 53,97', '56,100 56,0'],
     O=['o0,0/15:11 55,0/11:15 55,100/15:11 0,100/11:15'],
     P=['0,100 0,0 54,0/13:18 54,52/17:14 0,52'],
     Q=['o0,0/15:11 55,0/11:15 55,100/15:11 0,100/11:15', '38,80 55,99'],
-    R=['0,100 0,0 53,0/13:18 53,55/18:16 0,55', '33,55 52,100'],
-    S=['54,9 56,0/11:20 2,0/16 3,47/13:22 57,51/22:18 57,100/18:20 0,100/21:14 3,92'],
+    R=['0,100 0,0 56,0/10:15 55,51/9:12 3,51', '35,53 52,100'],
+    S=['55,5 53,0/4:16 0,0/11 0,46/7:29 57,54/30:13 57,100/12:13 4,100/22:3 2,95'],
     T=['0,0 56,0', '28,0 28,100'],
     U=['0,0 0,100/15:12 55,100/12:15 55,0'],
     V=['1,2 25,100', '29,100 52,2'],
     W=['0,0 9,100', '11,98 28,32 45,98', '28,46 28,60', '47,100 56,0'],
-    X=['2,3 52,97', '52,3 2,97'],
-    Y=['1,3 27,57 53,3', '27,55 27,100'],
-    Z=['0,0 57,0', '55,2 2,98', '0,100 57,100'],
+    X=['0,0 56,100', '56,0 0,100'],
+    Y=['0,0 28,62 55,0', '28,56 28,100'],
+    Z=['0,0 56,0', '55,8 1,92', '0,100 56,100'],
     **{
     '0': ['o0,0/15:11 54,0/11:15 54,100/15:11 0,100/11:15'],
     '1': ['0,0 0,100'],
-    '2': ['2,13 2,0/12:20 57,0/18:14 57,43/16 3,82/14:6 3,100 57,100'],
-    '3': ['5,9 5,0/9:15 56,0/11:18 56,49/18:15 36,49', '36,49 57,49/19 57,100/14:19 0,100/20:11 5,92'],
-    '4': ['41,100 41,0 36,0 0,73 54,73'],
-    '5': ['55,0 12,0 7,47', '10,47 18,45/8 57,45/20:13 57,100/11:17 1,100/20:11 7,93'],
-    '6': ['52,10 54,0/10:19 0,0/14 0,100/14 54,100/14:17 54,48/14:19 2,48'],
+    '2': ['1,6 4,0/2:14 55,0/7:9 56,41/10 1,84/25:5 0,100 56,100'],
+    '3': ['4,11 4,0/4:15 57,0/10:18 57,48/18:13 38,50', '36,50 58,51/14:20 58,100/11:8 0,100/17:6 5,95'],
+    '4': ['43,100 42,0 39,0 0,75 56,76'],
+    '5': ['53,0 9,0 1,49', '12,47 55,49/11 54,100/9 0,100/19:2 4,99'],
+    '6': ['55,6 53,0/4:13 0,0/7:15 0,100/15:8 57,100/9:17 56,50/10:17 2,51'],
     '7': ['0,0 50,0 17,100'],
-    '8': ['o1,0/16:13 54,0/14:17 54,48/18:16 1,48/16:18', 'o1,48/18 55,48/18 55,100/17:14 0,100/14:17'],
-    '9': ['2,90 0,100/10:19 54,100/14 54,0/14 0,0/14:17 0,52/14:19 52,52']})
+    '8': ['o1,0/15:7 57,0/7:17 57,50/21:19 0,50/19:21', 'o0,50/22:18 57,50/17:21 57,100/18:7 1,100/6:18'],
+    '9': ['2,95 4,100/2:14 56,100/8:13 56,0/16:8 0,0/9:17 0,50/13:11 54,50']})
 
 # %% ../nbs/01_plates.ipynb #bf564722
 engschrift = dict(
-    A=['1,98 15,0 27,0 42,98', '7,76 35,76'],
-    B=['o0,0 42,0/20 42,47/20 0,47', 'o0,47 44,47/21 44,100/22 0,100'],
-    C=['40,15 40,0/8:12 0,0/12 0,100/17 41,100/16 41,83'],
-    D=['o0,0 39,0/17 39,100/17 0,100'],
-    E=['40,0 0,0 0,100 42,100', '0,43 28,43'],
-    F=['41,0 0,0 0,100', '0,55 35,55'],
-    G=['41,12 41,0/10:20 0,0/16 0,100/18:14 36,98', '41,98 41,54 26,54'],
-    H=['0,0 0,100', '43,0 43,100', '0,43 43,43'],
-    I=['1,0 25,0', '13,0 13,100', '0,100 26,100'],
-    J=['18,0 42,0 42,100/19:13 0,100/14:16 0,78'],
-    K=['0,0 0,100', '37,2 4,67', '14,42 42,98'],
-    L=['0,0 0,100 40,100 41,88'],
-    M=['0,100 0,0', '1,1 23,40 44,1', '45,0 45,100'],
-    N=['0,100 0,0', '1,5 44,93', '45,100 45,0'],
-    O=['o0,0/19 42,0/19 42,100/18 0,100/18'],
-    P=['0,100 0,0 40,0/19 40,61/19 0,61'],
-    Q=['o0,0/18:16 44,0/16:18 42,100/21 2,100/21', '26,74 42,102'],
-    R=['0,100 0,0 41,0/14:20 40,52/20 0,52', '22,52 43,100'],
-    S=['38,12 40,0/12:18 2,0/17 5,43/18:20 40,54/20 42,100/18 3,100/17:12 4,90'],
-    T=['0,0 45,0', '22,0 22,100'],
-    U=['0,0 0,100/22:17 42,94', '43,0 43,100'],
-    V=['1,2 17,100', '27,100 43,2'],
-    W=['0,0 8,100', '9,97 22,50 35,97', '36,100 44,0'],
-    X=['3,2 42,98', '40,2 1,98'],
-    Y=['1,3 21,65 42,3', '21,55 21,100'],
-    Z=['1,0 40,0', '38,3 3,97', '0,100 41,100'],
+    A=['0,100 15,0 28,0 44,100', '6,77 37,77'],
+    B=['o0,0 45,0/21:22 38,45/26:11 0,45', 'o0,45 43,45/18:29 48,100/30:21 0,100'],
+    C=['44,17 45,0/3 0,0/14:10 0,100/20:17 43,100/14:12 45,78'],
+    D=['o8,0 45,0/17:19 45,100/19 8,100', '0,0 9,0', '0,100 9,100'],
+    E=['42,0 0,0 0,100 45,100', '2,40 32,40'],
+    F=['45,0 0,0 0,100', '2,58 37,58'],
+    G=['45,9 45,0/4:9 0,0/11:8 0,100/21:9 44,98/24:15 45,54 28,53', '45,77 45,99'],
+    H=['0,0 0,100', '45,0 45,100', '0,44 45,44'],
+    I=['11,0 26,0', '18,0 18,100', '0,100 37,100'],
+    J=['27,0 45,0 45,100/16:14 1,99/11:12 0,78'],
+    K=['0,0 0,100', '43,0 3,67', '13,42 45,100'],
+    L=['0,0 0,100 45,100 45,80'],
+    M=['0,100 0,0', '2,8 23,48 45,8', '47,0 47,100'],
+    N=['0,100 0,0', '2,6 44,94', '46,100 46,0'],
+    O=['o2,0/42:20 44,0/19:38 48,100/41:16 0,100/14:33'],
+    P=['6,100 6,0 47,0/19:29 43,58/20:17 6,61', '0,0 7,0'],
+    Q=['38,100 0,99/17:21 0,0/16:19 45,0/19:17 45,68 36,81', '28,72 32,78 42,100'],
+    R=['0,100 0,0 40,0/4:2 39,33 28,48', '25,49 26,57 45,100'],
+    S=['45,11 42,0/7:13 0,0/17:16 1,31/9:28 44,63/23:11 47,100/19:20 2,100/18:8 1,86'],
+    T=['0,0 46,0', '23,0 23,100'],
+    U=['0,0 0,100/26:8 43,94', '45,0 45,99'],
+    V=['0,0 15,100 29,100 46,0'],
+    W=['0,0 8,100', '9,97 23,52 37,97', '38,100 46,0'],
+    X=['1,0 43,100', '44,0 0,99'],
+    Y=['0,0 10,38 22,65', '45,0 36,38 24,65', '23,65 23,100'],
+    Z=['0,0 46,0', '44,9 1,89', '0,100 46,100'],
     **{
-    '0': ['33,0 0,0/16:17 0,100/16 41,100/15 41,26'],
-    '1': ['0,20 26,0 26,100', '2,100 40,100'],
-    '2': ['1,15 1,0/13:20 42,0/19:17 42,37/18 3,97', '1,100 41,100'],
-    '3': ['2,0 40,0/5 22,42', '20,43 43,43/19 43,100/20 1,100/18:10 3,84'],
-    '4': ['22,0 0,74 41,74', '34,48 34,100'],
-    '5': ['37,0 2,0 2,42 42,40/17 40,100/19:17 0,100/19:12 1,87'],
-    '6': ['29,0 0,40/32:24 0,100/20 41,100/19:21 41,43/19 10,43'],
-    '7': ['0,12 0,0 42,0 8,100'],
-    '8': ['o4,0/17 38,0/17 38,45/17 4,45/17', 'o0,45/21 42,45/21 42,100/21 0,100/21'],
-    '9': ['12,100 41,60/32:24 41,0/20 0,0/21:19 0,57/19 31,57']})
+    '0': ['39,3 34,0 0,0/13:11 0,100/12:8 42,100/10:9 42,34', '42,30 43,33'],
+    '1': ['0,19 30,0 31,100', '0,100 43,100'],
+    '2': ['0,15 3,0/8:16 42,0/21:15 42,36/16:21 1,91', '0,100 43,100'],
+    '3': ['0,0 43,0', '41,10 15,42', '15,44 42,51/15:14 44,100/24:18 3,100/14:9 0,83'],
+    '4': ['22,0 1,66 0,78 42,79', '34,55 34,100'],
+    '5': ['42,0 0,0 0,43 41,38/10:20 42,98/23:14 2,100/19:4 0,88'],
+    '6': ['32,0 16,24 0,66/16:13 9,99/19:12 45,100/16:28 45,43/19:9 14,37'],
+    '7': ['0,14 0,0 43,0', '41,12 1,89 1,100'],
+    '8': ['o4,0/23:21 47,0/20:23 41,42/23:12 10,43/13:23', 'o7,43/27:15 44,42/15:29 51,100/32:22 0,99/21:31'],
+    '9': ['9,100 43,50/19 39,0/15:16 0,1/16:24 0,50/14:6 10,54']})
 
 faces = dict(mandatory=mandatory, engschrift=engschrift)
 face_names = list(faces)
@@ -411,6 +416,9 @@ class Fittings:
     dot:Tensor         # (B, 4) strength, x, y, half size mm
     rim:Tensor         # (B, 3) strength, distance from the edge, width mm
     corner:Tensor      # (B,) radius of the plate's corners, mm
+    frame:Tensor       # (B, 8) strength, bars at the left, top, right, bottom mm, r, g, b: a holder over the plate's edge
+    sign:Tensor        # (B, 3) strength, first and last mm of the lettering on its lower bar
+    marks:Tensor       # (B, 80) uniform noise that stands for that lettering
 
 # %% ../nbs/01_plates.ipynb #7c50da4d
 @dataclass
@@ -424,10 +432,11 @@ class Wear:
     patches:Tensor # (B, 1, 3, 7) normal noise, the patches
     hollow:Tensor  # (B, 2) ink worn off the raised middle of the strokes: share, mm from their edge
     ramp:Tensor    # (B, 2) light across and down the plate, ± share
-    shadow:Tensor  # (B, 4) strength, normal x, y, offset: the soft edge of a cast shadow
+    shadow:Tensor  # (B, 6) strength, normal x, y, offset, softness, width mm: a cast shadow from one edge to another
     glare:Tensor   # (B, 5) strength, x, y mm, radius x, y mm
     emboss:Tensor  # (B, 2) light on raised edges, from the side and from above
     light:Tensor   # (B, 3) colour and strength of the light
+    veil:Tensor    # (B, 2) strength, level: stray light that washes the plate out
 
 # %% ../nbs/01_plates.ipynb #1d4792b3
 @dataclass
@@ -462,13 +471,13 @@ def random_lettering(
     u = draws.uniform(0, 1, 9).unbind(1)
     n = draws.normal(slots, 4)
     x = pick('centres', layout)
-    spread, shift = between(u[0], .96, 1.03)[:, None], between(u[1], -6, 6)[:, None]
+    spread, shift = between(u[0], .95, 1.04)[:, None], between(u[1], -9, 9)[:, None]
     x = 200 + (x - 200) * spread + shift + n[..., 0] * 0.6
-    y = pick('middle', layout)[:, None] + between(u[2], -3, 3)[:, None] + n[..., 1] * 0.5
+    y = pick('middle', layout)[:, None] + between(u[2], -7, 7)[:, None] + n[..., 1] * 0.5
     return Lettering(face=torch.tensor([face_names.index(o.face) for o in layouts.values()], device=draws.device)[layout],
-        height=pick('height', layout) * between(u[3], .95, 1.05), width=between(u[4], .88, 1.12),
-        stroke=pick('stroke', layout) * between(u[5], .72, 1.25),
-        roundness=u[6], slant=between(u[7], -.03, .03), square=(1.4 * u[8]).clamp(max=1), centre=torch.stack([x, y], -1),
+        height=pick('height', layout) * between(u[3], .91, 1.1), width=between(u[4], .84, 1.09),
+        stroke=pick('stroke', layout) * between(u[5], .8, 1.22),
+        roundness=u[6], slant=between(u[7], -.05, .05), square=(1.4 * u[8]).clamp(max=1), centre=torch.stack([x, y], -1),
         scale=1 + .012 * n[..., 2], weight=1 + .04 * n[..., 3])
 
 # %% ../nbs/01_plates.ipynb #465123cb
@@ -506,9 +515,9 @@ def random_header(
     ids = torch.where(band, words.to(draws.device)[layout], town)
     length = (ids >= 0).long().mul(k + 1).amax(1)
     height = 13 * between(u[:, 1], .75, 1.1)
-    pitch = torch.where(band[:, 0], 15., 11.5 * (12 / length).clamp(.8, 1.15)) * between(u[:, 2], .8, 1.05)
+    pitch = torch.where(band[:, 0], 12., 11.5 * (12 / length).clamp(.8, 1.15)) * between(u[:, 2], .8, 1.05)
     x = PLATE_MM[0] / 2 + between(u[:, 3], -12, 12) - pitch * (length - 1) / 2
-    y = torch.where(band[:, 0], 19., 30.) + between(u[:, 4], -4, 4)
+    y = torch.where(band[:, 0], 20., 27.) + between(u[:, 4], -5, 5)
     return ids, torch.stack([x, y, height, pitch, height * between(u[:, 5], .12, .2)], 1)
 
 # %% ../nbs/01_plates.ipynb #7de72794
@@ -526,75 +535,98 @@ def old_spots(
 ) -> list: # of (B, 8)
     "Two bolts above, two slots below, the renewal seal at the left"
     u = draws.uniform(0, 1, 14).unbind(1)
-    metal, size, across = between(u[0], .03, .55), between(u[1], 3, 6), between(u[2], 95, 135)
+    metal, size, across = between(u[0], .03, .55), between(u[1], 3, 6), between(u[2], 95, 130)
     bolt, slot, seal = ((u[k] < p).float() for k, p in ((3, .75), (4, .6), (5, .6)))
     return [
-        spot(bolt, across, between(u[6], 6, 14), size, size, metal, metal, metal, like=metal),
-        spot(bolt, 400 - across, between(u[6], 6, 14), size, size, metal, metal, metal, like=metal),
-        spot(slot, across + 3, between(u[7], 117, 122), 7, 2.5, .05, .05, .05, like=metal),
-        spot(slot, 397 - across, between(u[7], 117, 122), 7, 2.5, .05, .05, .05, like=metal),
-        spot(seal, between(u[8], 38, 75), between(u[9], 18, 30), between(u[10], 5, 13), between(u[11], 4, 8), between(u[12], .3, .8),
+        spot(bolt, across, between(u[6], 5, 14), size, size, metal, metal, metal, like=metal),
+        spot(bolt, 400 - across, between(u[6], 5, 14), size, size, metal, metal, metal, like=metal),
+        spot(slot, across + 3, between(u[7], 115, 123), 7, size * .7, .05, .05, .05, like=metal),
+        spot(slot, 397 - across, between(u[7], 115, 123), 7, size * .7, .05, .05, .05, like=metal),
+        spot(seal, between(u[8], 30, 62), between(u[9], 17, 29), between(u[10], 5, 15), between(u[11], 4, 8), between(u[12], .1, .7),
             between(u[13], .05, .7), .08, like=metal)]
 
 def new_spots(
     draws:Draws, # one generator per plate
 ) -> list: # of (B, 8)
-    "Flag (two spots), emblem, QR code, the country's letters, a bolt in the band"
-    u = draws.uniform(0, 1, 11).unbind(1)
-    flag, code, country, bolt = ((u[k] < p).float() for k, p in ((0, .85), (1, .7), (2, .6), (3, .3)))
-    grey = between(u[4], .15, .5)
+    "Two bolts in the band, two below, emblem, flag (two spots), QR code, the country's letters"
+    u = draws.uniform(0, 1, 16).unbind(1)
+    bolt, low, flag, code, country = ((u[k] < p).float() for k, p in enumerate((.6, .3, .9, .75, .75)))
+    metal, size, across = between(u[5], .03, .6), between(u[6], 2.5, 5), between(u[7], 108, 130)
+    below, grey = between(u[8], 115, 123), between(u[9], .15, .5)
     return [
-        spot(flag * .8, 372, 18, 13, 9, .15, .45, .25, like=flag),
-        spot(flag * .7, 372, 18, 6, 5, .8, .8, .4, like=flag),
-        spot(flag * .6, 28, 18, 11, 9, between(u[5], .2, .8), between(u[5], .2, .8), .75, like=flag),
-        spot(code * between(u[6], .2, .7), between(u[7], 16, 24), between(u[8], 50, 66), 7, 7, grey, grey, grey, like=flag),
-        spot(country * between(u[9], .2, .9), between(u[7], 16, 24), between(u[10], 100, 112), 9, 6, .12, .12, .12, like=flag),
-        spot(bolt, between(u[8], 90, 310), 9, 4, 4, grey, grey, grey, like=flag)]
+        spot(bolt, across, between(u[10], 7, 16), size, size, metal, metal, metal, like=flag),
+        spot(bolt, 400 - across, between(u[10], 7, 16), size, size, metal, metal, metal, like=flag),
+        spot(low, across + 10, below, size, size, metal, metal, metal, like=flag),
+        spot(low, 390 - across, below, size, size, metal, metal, metal, like=flag),
+        spot(flag * .5, 36, 18, 11, 9, u[11] * .6 + .2, u[11] * .6 + .2, .75, like=flag),
+        spot(flag * .8, 374, 20, 13, 10, .15, .45, .25, like=flag),
+        spot(flag * .7, 374, 20, 6, 5, .8, .8, .4, like=flag),
+        spot(code * between(u[12], .15, .7), between(u[13], 17, 26), between(u[14], 44, 60), 8, 8, grey, grey, grey, like=flag),
+        spot(country * between(u[15], .3, .95), between(u[13], 16, 25), between(u[14], 102, 116), 9, 7, .12, .12, .12, like=flag)]
+
+# %% ../nbs/01_plates.ipynb #a1f3e0c2
+def random_frame(
+    draws:Draws, # one generator per plate
+) -> tuple: # frame (B, 8), sign (B, 3), marks (B, 80) as in `Fittings`
+    "Two plates of five have a holder: mostly a thin dark line, at times bars of a centimetre, some with a dealer's name"
+    u = draws.uniform(0, 1, 14)
+    col = lambda k: u[:, k:k + 1]
+    held, broad = (col(0) < .4).float(), (col(1) < .3).float()
+    bars = between(u[:, 2:6], 0., 5.) + broad * between(u[:, 6:10], 0., 1.) * u.new_tensor([3., 8., 3., 12.])
+    colour = torch.where(col(10) < .75, between(col(11), .02, .2), between(col(11), .3, .9)).expand(-1, 3)
+    half = between(col(13), 40, 150)
+    sign = torch.cat([held * broad * (col(12) < .6), 200 - half, 200 + half], 1)
+    return torch.cat([held, bars * held, colour], 1), sign, draws.uniform(0, 1, 80)
 
 # %% ../nbs/01_plates.ipynb #f6bfdced
 def random_fittings(
     draws:Draws, # one generator per plate
     layout:Tensor, # (B,) index into `layout_names`
 ) -> Fittings:
-    "Band or strip with its lettering, bolts, slots, seal, flag, emblem, code, dot, rim"
+    "Band or strip with its lettering, bolts, slots, seal, flag, emblem, code, dot, rim, holder"
     ids, place = random_header(draws, layout)
     u, new = draws.uniform(0, 1, 12).unbind(1), banded(layout)
-    spots = torch.where(new[:, None, None] > 0, *(torch.stack((o + o[:1])[:6], 1) for o in (new_spots(draws), old_spots(draws))))
-    side, top = between(u[0], 3, 9) + (1 - new) * 60, between(u[1], 2, 6) + (1 - new) * 16
-    band = torch.stack([torch.maximum(new, (u[2] < .5).float()), side, top, 400 - side, between(u[3], 32, 36) + (1 - new) * 5], 1)
-    dot = torch.stack([(1 - new) * between(u[4], .6, 1.), between(u[5], 175, 180), between(u[6], 78, 92), between(u[7], 3.5, 7)], 1)
+    kinds = new_spots(draws), old_spots(draws)
+    filled = lambda o: torch.stack(o + [torch.zeros_like(o[0])] * (max(map(len, kinds)) - len(o)), 1)
+    spots = torch.where(new[:, None, None] > 0, *map(filled, kinds))
+    side, top = between(u[0], 1, 8) + (1 - new) * 38, between(u[1], 1, 10) + (1 - new) * 11
+    band = torch.stack([torch.maximum(new, (u[2] < .5).float()), side, top, 400 - side, between(u[3], 30, 40)], 1)
+    dot = torch.stack([(1 - new) * between(u[4], .6, 1.), between(u[5], 171, 182), between(u[6], 73, 90), between(u[7], 3.5, 7)], 1)
     strength = torch.where(new > 0, (u[8] < .3) * .4, (u[8] < .7) * between(u[9], .2, 1.))
     rim = torch.stack([strength, between(u[10], 2, 6), between(u[9], 1.5, 4)], 1)
-    return Fittings(band, ids, place, spots, dot, rim, corner=between(u[11], 6, 16))
+    return Fittings(band, ids, place, spots, dot, rim, between(u[11], 6, 16), *random_frame(draws))
 
 # %% ../nbs/01_plates.ipynb #0a628725
 def random_shadow(
-    strength:Tensor, # (B,) uniform; below 0.25 there is a shadow
+    strength:Tensor, # (B,) uniform; below 0.2 there is a shadow
     angle:Tensor, # (B,) uniform: direction of its edge
     offset:Tensor, # (B,) uniform: where the edge lies
-) -> Tensor: # (B, 4) as in `Wear.shadow`
-    "The straight edge of the shadow of a bumper, a boot lid, another car"
+    softness:Tensor, # (B,) uniform: from 1 to 12 mm, as many hard as soft
+    width:Tensor, # (B,) uniform: how far it reaches; half of them beyond the plate
+) -> Tensor: # (B, 6) as in `Wear.shadow`
+    "The straight edges of the shadow of a bumper, a boot lid, another car"
     turn = 2 * math.pi * angle
-    return torch.stack([(1 - strength / .25).clamp(min=0) * .65, turn.cos(), turn.sin(), between(offset, -60, 60)], 1)
+    dark = (1 - strength / .2).clamp(min=0).sqrt() * .85
+    return torch.stack([dark, turn.cos(), turn.sin(), between(offset, -90, 90), 12 ** softness, 20 * 30 ** width], 1)
 
 # %% ../nbs/01_plates.ipynb #923289a3
 def random_wear(
     draws:Draws, # one generator per plate
 ) -> Wear:
-    "Most plates are clean and evenly lit; a tail is chipped, dirty, faded, shaded or glaring"
+    "Most plates are clean and evenly lit; a tail is chipped, dirty, faded, shaded, glaring or washed out"
     u, n = draws.uniform(0, 1, 24), draws.normal(7)
     col = lambda k, lo, hi: between(u[:, k], lo, hi)
     tail = lambda k, p, most: (1 - u[:, k] / p).clamp(min=0) * most
-    light = col(9, .6, 1.25)[:, None] * (1 + .05 * n[:, :3])
+    light = col(9, .55, 1.35)[:, None] * (1 + .05 * n[:, :3])
     return Wear(
         chips=torch.stack([tail(0, .25, .5), col(1, .05, .3), col(2, .3, 1.)], 1),
         flakes=draws.uniform(0, 1, 1, 26, 80), stains=draws.normal(1, 5, 11),
-        dirt=torch.stack([tail(3, .35, .4), col(4, .1, .45), col(4, .1, .45) * col(5, .8, 1.), col(4, .1, .45) * col(6, .55, 1.)], 1),
-        fade=torch.stack([tail(7, .3, .5), tail(17, .15, .8)], 1), patches=draws.normal(1, 3, 7),
-        hollow=torch.stack([tail(18, .2, .8), col(19, .8, 3.)], 1), ramp=.08 * n[:, 3:5],
-        shadow=random_shadow(u[:, 10], u[:, 8], u[:, 11]),
-        glare=torch.stack([tail(12, .15, .6), col(13, 0, 400), col(14, 0, 130), col(15, 20, 120), col(16, 10, 60)], 1),
-        emboss=.1 * n[:, 5:7], light=light)
+        dirt=torch.stack([tail(3, .3, .5), col(4, .1, .45), col(4, .1, .45) * col(5, .8, 1.), col(4, .1, .45) * col(6, .55, 1.)], 1),
+        fade=torch.stack([tail(7, .25, .45), tail(17, .15, .8)], 1), patches=draws.normal(1, 3, 7),
+        hollow=torch.stack([tail(18, .2, .8), col(19, .8, 3.)], 1), ramp=.06 * n[:, 3:5],
+        shadow=random_shadow(u[:, 10], u[:, 8], u[:, 11], u[:, 22], u[:, 23]),
+        glare=torch.stack([tail(12, .2, 1.), col(13, 0, 400), col(14, 0, 130), col(15, 12, 150), col(16, 8, 60)], 1),
+        emboss=.1 * n[:, 5:7], light=light, veil=torch.stack([tail(20, .3, .5), col(21, .5, 1.05)], 1))
 
 # %% ../nbs/01_plates.ipynb #7931db8d
 def random_style(
@@ -650,7 +682,8 @@ def body(
     d = torch.cat([fit.dot[:, 1:3] - fit.dot[:, 3:], fit.dot[:, 1:3] + fit.dot[:, 3:]], 1)
     mid = slice(round(160 * px_per_mm), round(196 * px_per_mm))
     paint(rgb[..., mid], strength(fit.dot[:, 0]) * coverage(box_field(x[..., mid], y, d, 2.), px_per_mm), paints.ink)
-    return paint_header(rgb, paints, fit, px_per_mm), coverage(edge, px_per_mm)
+    paint_header(rgb, paints, fit, px_per_mm)
+    return paint_frame(rgb, fit, x, y, px_per_mm), coverage(edge, px_per_mm)
 
 # %% ../nbs/01_plates.ipynb #39bfa5a8
 def paint_spot(
@@ -662,7 +695,9 @@ def paint_spot(
 ):
     "A small rounded blob of its own colour, painted in the rows and columns it can touch"
     s, cx, cy, w, h = spot[:, :5].unbind(1)
-    span = lambda c, r, n: slice(max(0, int((c - r).min() * px_per_mm) - 1), min(n, int((c + r).max() * px_per_mm) + 2))
+    here = s > 0
+    if not here.any(): return
+    span = lambda c, r, n: slice(max(0, int((c - r)[here].min() * px_per_mm) - 1), min(n, int((c + r)[here].max() * px_per_mm) + 2))
     rows, cols = span(cy, h, rgb.shape[2]), span(cx, w, rgb.shape[3])
     field = box_field(x[..., cols], y[:, rows], torch.stack([cx - w, cy - h, cx + w, cy + h], 1), torch.minimum(w, h).clamp(min=0) * .8)
     paint(rgb[:, :, rows, cols], s[:, None, None] * coverage(field, px_per_mm), spot[:, 5:])
@@ -681,6 +716,29 @@ def paint_header(
     field = glyph_field(ids, torch.zeros_like(ids[:, 0]), torch.stack([across, many(y)], -1), many(height), torch.full_like(across, .9),
         many(stroke), torch.ones_like(x), torch.zeros_like(x), 0., px_per_mm, (rows, rgb.shape[3]))
     paint(rgb[:, :, :rows], coverage(field, px_per_mm), paints.header)
+    return rgb
+
+# %% ../nbs/01_plates.ipynb #a1f3e0c3
+def paint_frame(
+    rgb:Tensor, # (B, 3, H, W) overwritten
+    fit:Fittings, # the holder
+    x:Tensor, # (1, 1, W) mm
+    y:Tensor, # (1, H, 1) mm
+    px_per_mm:float, # resolution
+) -> Tensor:
+    "The four bars of a holder over the plate's edge, and the marks on the lower one"
+    bars, colour, s = fit.frame[:, 1:5, None, None], fit.frame[:, 5:], fit.frame[:, :1, None]
+    deep = [int(o * px_per_mm) + 2 for o in fit.frame[:, 1:5].amax(0).tolist()]
+    left, top, right, bottom = slice(deep[0]), slice(deep[1]), slice(-deep[2], None), slice(-deep[3], None)
+    beyond = PLATE_MM[0] - x[..., right], PLATE_MM[1] - y[:, bottom] # mm from the right and the lower edge
+    paint(rgb[..., left], s * coverage(x[..., left] - bars[:, 0], px_per_mm), colour)
+    paint(rgb[..., right], s * coverage(beyond[0] - bars[:, 2], px_per_mm), colour)
+    paint(rgb[:, :, top], s * coverage(y[:, top] - bars[:, 1], px_per_mm), colour)
+    paint(rgb[:, :, bottom], s * coverage(beyond[1] - bars[:, 3], px_per_mm), colour)
+    marks = interpolate(fit.marks[:, None], x.shape[-1], mode='linear')
+    strength, first, last = fit.sign[..., None, None].unbind(1)
+    line = coverage((beyond[1] - bars[:, 3] / 2).abs() - bars[:, 3] * .25, px_per_mm) * ((x > first) & (x < last))
+    paint(rgb[:, :, bottom], strength * line * (4 * marks - 1.5).clamp(0, 1), torch.where(colour < .35, .8, .08))
     return rgb
 
 # %% ../nbs/01_plates.ipynb #a3ad7372
@@ -705,17 +763,20 @@ def lighting(
     px_per_mm:float, # resolution
     size:tuple, # (H, W) pixels
 ) -> tuple: # factor (B, 1, H, W), glare (B, 1, H, W)
-    "Ramp and shadow multiply, glare adds"
+    "Ramp and shadow multiply, glare adds, a veil does both"
     device = wear.light.device
     x = ((torch.arange(size[1], device=device) + 0.5) / px_per_mm - PLATE_MM[0] / 2)[None, None]
     y = ((torch.arange(size[0], device=device) + 0.5) / px_per_mm - PLATE_MM[1] / 2)[None, :, None]
     c = lambda o: o[:, None, None]
     ramp = (1 + c(wear.ramp[:, 0]) * x / 200) * (1 + c(wear.ramp[:, 1]) * y / 65)
-    s, nx, ny, offset = wear.shadow.unbind(1)
-    factor = ramp.clamp(min=.2) * (1 - c(s) * torch.sigmoid((x * c(nx) + y * c(ny) - c(offset)) / 4))
+    s, nx, ny, offset, soft, wide = wear.shadow.unbind(1)
+    within = x * c(nx) + y * c(ny) - c(offset) # mm from the shadow's first edge
+    shade = torch.minimum(within, c(wide) - within).div_(c(soft)).add_(.5).clamp_(0, 1)
+    veil, level = wear.veil.unbind(1)
+    factor = ramp.clamp(min=.2) * (1 - c(s) * shade) * (1 - c(veil))
     g, gx, gy, rx, ry = wear.glare.unbind(1)
     glare = c(g) * torch.exp(-((x + 200 - c(gx)) / c(rx)).square()) * torch.exp(-((y + 65 - c(gy)) / c(ry)).square())
-    return factor[:, None], glare[:, None]
+    return factor[:, None], glare.add_(c(veil * level))[:, None]
 
 # %% ../nbs/01_plates.ipynb #582f09cc
 def emboss(
