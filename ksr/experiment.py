@@ -46,7 +46,7 @@ from .rectifier import CornerNet, Placed, RectifierConfig, corner_loss, place, t
 from .tracks import Batch, FolderTracks, MixedTracks, SyntheticTracks, Track, shared_by, split_by_plate
 
 # %% ../nbs/17_experiment.ipynb #a815e859
-roads = {name: ('image',) for name in R.variants} | dict(plus=('joint',)) # which reads each variant multiplies
+roads = {name: ('image',) for name in R.variants} | dict(plus=('joint', 'image')) # which reads each variant multiplies
 
 picture_losses = ('charbonnier', 'gradient', 'perceptual', 'semantic') # what a restored picture is asked for
 task_parts = dict( # task → the parts its loss may have

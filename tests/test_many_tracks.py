@@ -7,6 +7,7 @@ from conftest import env, root, scripts
 from PIL import Image
 
 from ksr import reading as R
+from ksr.rectifier import Placed
 
 number, batch = 200, 16
 
@@ -15,12 +16,13 @@ class Quick(R.Reader):
     "Reads noise, at once"
     def __init__(self, stop_after=None): self.weights, self.stop_after, self.batches = '0' * 64, stop_after, 0
 
-    def read_batch(self, frames):
+    def read_batch(self, tracks):
         self.batches += 1
         if self.stop_after and self.batches > self.stop_after: raise KeyboardInterrupt
-        B, T = frames.shape[:2]
+        B, T = tracks.size.shape[:2]
         log_p = torch.randn(B, T, 7, 36, generator=torch.Generator().manual_seed(self.batches)).log_softmax(-1)
-        return dict(restored=torch.rand(B, 3, 64, 192), log_p=log_p[:, 0], by_road=dict(frames=log_p))
+        placed = Placed(tracks.frames, torch.zeros(B, T, 4, 2), torch.zeros(B, T, 4), torch.eye(3).expand(B, T, 3, 3), torch.zeros(B))
+        return dict(restored=torch.rand(B, 3, 64, 192), log_p=log_p[:, 0], by_road=dict(joint=log_p), each=log_p, placed=placed, asis=torch.zeros(B).bool())
 
 
 @pytest.fixture(scope='module')
