@@ -176,6 +176,7 @@ def chosen_rows(
     if out is None: return None
     return {k: chosen_rows(v, rows) for k, v in out.items()} if isinstance(out, dict) else out[rows]
 
+# %% ../nbs/18_reading.ipynb #18b00001
 @patch
 @torch.no_grad()
 def read_batch(self:Reader,
