@@ -49,6 +49,10 @@ breaks = {
     'intervals ignore what tracks share': ('15_metrics', 'return float(len(y) / max(1, effect))', 'return float(len(y))'),
     'differences take seeds that only one has': ('22_figures', 'a, b, clusters = later.of(common), earlier.of(common),', 'a, b, clusters = later, earlier,'),
     'averages begin anew': ('16_learner', 'self.updates[name] = n + 1', 'self.updates[name] = 1'),
+    'one bad frame bends the others': ('07_rectifier', 'return (bend / distance.clamp(min=bend))', 'return torch.ones_like(distance)'),
+    'corners that are given are not taken': ('18_reading', "batch.corners.to(self.device) if self.corners == 'given' else None", 'None'),
+    'all corners are believed': ('18_reading', '(placed.doubt > believed)', '(placed.doubt > 1e9)'),
+    'the rectifier places nothing before judging': ('17_experiment', 'if rectifier and isinstance(source, FolderTracks)', 'if False'),
     'a stale run is taken': ('16_learner', "check_identity(state['identity'], self.identity, self.checkpoint)", 'pass'),
 }
 
