@@ -7,14 +7,14 @@ __all__ = ['PLATE_MM', 'SCENE_MM', 'SCENE_ORIGIN_MM', 'PX_PER_MM', 'native_shape
            'lattice_step', 'luma_table', 'chroma_table', 'to_ycc', 'soft_window', 'scene_axes', 'random_body',
            'random_bands', 'random_clutter', 'random_holder', 'random_light', 'scene', 'pose', 'plate_corners',
            'space_pose', 'edge_length', 'crop', 'random_width', 'straight_view', 'steep_angles', 'steep_view',
-           'random_track', 'shimmer', 'random_shimmer', 'native_corners', 'random_aim', 'lattice', 'keys',
-           'between_nodes', 'look', 'sample_scene', 'carried', 'exact_flow', 'curved_motion', 'linear_motion', 'psf',
-           'faults', 'random_blur', 'blur_matrix', 'expose', 'meter', 'tone', 'random_tone', 'rain', 'random_rain',
-           'noise', 'random_noise', 'fill', 'bayer_mask', 'mosaic', 'separable', 'sharpen', 'random_sharpen',
-           'quantisation', 'block_cosines', 'block_bases', 'cached_bases', 'block_matrices', 'jpeg', 'resample_matrix',
-           'resample', 'random_codec', 'h264', 'repeat_blocks', 'random_repeats', 'Theta', 'null_theta',
-           'without_codecs', 'sample_theta', 'Degraded', 'only', 'buffer_of', 'to_sensor', 'per_frame', 'camera',
-           'store', 'clean_plate', 'degrade_alike', 'degrade']
+           'random_track', 'shimmer', 'random_shimmer', 'native_corners', 'random_aim', 'random_bend', 'lattice',
+           'keys', 'between_nodes', 'look', 'sample_scene', 'carried', 'exact_flow', 'curved_motion', 'linear_motion',
+           'psf', 'faults', 'random_blur', 'blur_matrix', 'expose', 'meter', 'tone', 'random_tone', 'rain',
+           'random_rain', 'noise', 'random_noise', 'fill', 'bayer_mask', 'mosaic', 'separable', 'sharpen',
+           'random_sharpen', 'quantisation', 'block_cosines', 'block_bases', 'cached_bases', 'block_matrices', 'jpeg',
+           'resample_matrix', 'resample', 'random_codec', 'h264', 'repeat_blocks', 'random_repeats', 'Theta',
+           'null_theta', 'without_codecs', 'sample_theta', 'Degraded', 'only', 'buffer_of', 'to_sensor', 'per_frame',
+           'camera', 'store', 'clean_plate', 'degrade_alike', 'degrade']
 
 # %% ../nbs/02_degradation.ipynb #47663d27
 import math
@@ -214,7 +214,7 @@ def crop(
 def random_width(
     draws:Draws, # randomness
     far:Tensor, # (B,) bool: scenario B
-    wide:float=.12, # share of wide plates, up to 160 px: nearer cameras, photographs
+    wide:float=.2, # share of wide plates, up to 160 px: nearer cameras, photographs
 ) -> Tensor: # (B,) plate width in the reference frame, native px
     "How wide plates are in native pixels: 38–47 in scenario A, 24–40 in B; some far wider, the wider the fewer"
     u, v = draws.uniform(0, 1, 2).unbind(-1)
@@ -324,19 +324,39 @@ def native_corners(
     quad = plate_corners(homography.device) if quad is None else quad
     return shimmer(project(torch.linalg.inv(homography.double()), quad.double()), waves.double(), inverse=True).mT.to(homography)
 
+# %% ../nbs/02_degradation.ipynb #8cb952f0
 def random_aim(
     draws:Draws, # randomness
     homography:Tensor, # (B, T, 3, 3) native px → scene mm
     waves:Tensor, # (B, T, K, 4)
     width:Tensor, # (B,) plate width, native px
+    rough:float=.35, # share of tracks whose corners are worse, up to three times
+    below:float=.12, # share of tracks whose upper edge is taken for the one under the band or the town
 ) -> Tensor: # (B, T, 4, 2) native px
     "Corners as somebody finds them: framed a little too wide or too tight, off by half a pixel, and differently in every frame"
-    T, n = homography.shape[1], draws.normal(4)
-    framing = 1 + n[:, :2] * torch.tensor([.02, .05], device=draws.device)
-    quad = plate_corners(draws.device) * framing[..., None] + 3 * n[:, 2:, None]
+    T, n, u = homography.shape[1], draws.normal(4), draws.uniform(0, 1, 3)
+    worse, cut = 1 + 2 * (1 - u[:, :1] / rough).clamp(min=0), (u[:, 1:2] < below) * (10 + 25 * u[:, 2:])
+    framing = 1 + worse * n[:, :2] * torch.tensor([.02, .05], device=draws.device)
+    quad = plate_corners(draws.device) * framing[..., None] + 3 * worse[..., None] * n[:, 2:, None]
+    quad[:, 1, :2] += cut
     found = native_corners(homography, waves, quad[:, None])
-    unit = ((width / 42).clamp(min=.7).double() ** .7).float()
-    return found + unit[:, None, None, None] * (0.5 * draws.normal(1, 4, 2) + 0.35 * draws.normal(T, 4, 2))
+    unit = worse * ((width[:, None] / 42).clamp(min=.7).double() ** .7).float()
+    return found + unit[..., None, None] * (0.5 * draws.normal(1, 4, 2) + 0.35 * draws.normal(T, 4, 2))
+
+# %% ../nbs/02_degradation.ipynb #c260382b
+def random_bend(
+    draws:Draws, # randomness
+    homography:Tensor, # (B, T, 3, 3) native px → scene mm
+    bent:float=.35, # share of plates that are not flat
+) -> Tensor: # (B, T, 1, 4) as in `shimmer`
+    "A plate that is bent along its length: a wave across it that goes with it through the frames, up to a twentieth of its width high"
+    u, corners = draws.uniform(0, 1, 4)[..., None].unbind(1), native_corners(homography, homography.new_zeros(*homography.shape[:2], 1, 4))
+    left, right = corners[..., [0, 3], :].mean(-2), corners[..., [1, 2], :].mean(-2)
+    (x, y), (dx, dy) = ((left + right) / 2).unbind(-1), (right - left).unbind(-1)
+    width, along = (right - left).norm(dim=-1), torch.atan2(dy, dx) + math.pi / 2
+    frequency = 1 / ((0.8 + 2.2 * u[2]) * width)
+    phase = 2 * math.pi * (u[3] - frequency * (y * along.cos() - x * along.sin()))
+    return torch.stack([(1 - u[0] / bent).clamp(min=0) * (u[1] - 0.5) * 0.1 * width, along, frequency, phase], -1)[:, :, None]
 
 # %% ../nbs/02_degradation.ipynb #8ab80bac
 lattice_step = 4 # px between the lattice's nodes
@@ -842,7 +862,7 @@ class Theta:
     plate_width:Tensor # (B,) in the reference frame, native px
     size:Tensor # (B, T, 2) long, native (h, w) of the saved frames
     homography:Tensor # (B, T, 3, 3) native px → scene mm
-    waves:Tensor # (B, T, K, 4) shimmer
+    waves:Tensor # (B, T, K, 4) bent plate, then shimmer
     aim:Tensor # (B, T, 4, 2) corners by which the frames are carried onto the plate's canvas, native px
     taps:Tensor # (B, T, 3, 2) motion, sensor px
     sigma:Tensor # (B, T, 2) blur, sensor px, x first
@@ -913,7 +933,7 @@ def sample_theta(
     s, far = draws.uniform(*severity), draws.flip({None: .5, 'A': 0., 'B': 1.}[scenario])
     width, turned, views = random_width(draws, far), draws.flip(steep), views or draws
     size, homography = random_track(views, width, T, s, turned)
-    waves = random_shimmer(cameras or draws, T, s, width)
+    waves = torch.cat([random_bend(views, homography), random_shimmer(cameras or draws, T, s, width)], 2)
     aim, draws = random_aim(views, homography, waves, width), cameras or draws
     taps, sigma = random_blur(draws, T, s, width)
     level, gain, gamma, lift, gray, night = random_tone(draws, T, s, far)

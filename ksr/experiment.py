@@ -305,8 +305,8 @@ tasks = dict(rectification=rectification, joint=joint, recognition=recognition, 
 restorer_body = tuple(f'restorer.{part}' for part in ('merge', 'stft', 'fuse', 'head'))
 stage_rows = dict( # name → what trains, and what differs from a Stage's defaults; stage 2 leaves alignment and reader alone
     rectification=dict(trains=('rectifier',), frames=(2,)),
-    joint=dict(trains=('reader',), frames=(5, 3, 5, 1, 5, 2), severity=(0., 1.), severity_start=(0., .15)),
-    joint_more=dict(task='joint', trains=('reader',), frames=(5, 3, 5, 1, 5, 2)),
+    joint=dict(trains=('reader',), frames=(5, 3, 5, 1, 5, 2), severity=(0., 1.), severity_start=(0., .15), mild=4),
+    joint_more=dict(task='joint', trains=('reader',), frames=(5, 3, 5, 1, 5, 2), mild=4),
     recognition=dict(trains=('recognizer',), frames=(2,), severity=(0., 1.), severity_start=(0., .15)),
     reading=dict(task='recognition', trains=('recognizer',), frames=(2,), options=dict(sharp=.15)),
     flow=dict(task='alignment', trains=('restorer.flow',), frames=(2,), source='flow'),

@@ -41,6 +41,7 @@ class Stage:
     options:dict = field(default_factory=dict) # further settings of the task, by name
     severity:tuple = None # range of the generator's severity at the end of the stage; None: the data's own
     severity_start:tuple = None # the same at its start; None: no curriculum
+    mild:int = 0 # every so manyth step sees the mildest tracks only, of severity up to 0.15; 0: none does
     frames:tuple = () # T of the tracks it sees, a step each in turn; empty: the data's own
     teacher:bool = False # hand the averaged weights to the task as `teacher`
     source:str = '' # name of the learner's further data source that it sees; empty: its data
@@ -67,7 +68,8 @@ def severity_at(
     stage:Stage, # the curriculum
     step:int, # 0 ≤ step < stage.steps
 ) -> tuple: # (low, high)
-    "The curriculum: from `severity_start` to `severity`, reached after half of the stage"
+    "The curriculum: from `severity_start` to `severity`, reached after half of the stage; a mild step in between"
+    if stage.mild and step % stage.mild == stage.mild - 1: return (0., .15)
     if stage.severity_start is None: return stage.severity
     part = min(1., step / max(1, stage.steps / 2))
     return tuple(a + (b - a) * part for a, b in zip(stage.severity_start, stage.severity))
