@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['view_shape', 'view_scale', 'to_view', 'from_view', 'seen', 'RectifierConfig', 'CornerNet', 'corner_loss',
            'huber_weight', 'centres', 'fitted_shape', 'agreed_corners', 'Placed', 'plate_doubt', 'on_canvas',
-           'as_they_are', 'place']
+           'as_they_are', 'found_corners', 'place']
 
 # %% ../nbs/07_rectifier.ipynb #07a00003
 from dataclasses import dataclass
@@ -194,6 +194,18 @@ def as_they_are(
     stretched = rectify(native.flatten(0, 1).float() / 255, size.flatten(0, 1), whole, canvas, (0, 0, canvas[1], canvas[0]))
     return stretched.clamp(0, 1).unflatten(0, size.shape[:2])
 
+def found_corners(
+    net:CornerNet, # trained
+    native:Tensor, # (B, T, 3, H, W) frames in padded buffers, 0–255
+    size:Tensor, # (B, T, 2) native (h, w)
+) -> tuple: # corners (B, T, 4, 2), scale (B, T, 4), native px
+    "The plate in every frame, as all frames of a track see it together"
+    flat = size.flatten(0, 1)
+    corners, scale = net(native.flatten(0, 1), flat)
+    corners, scale = from_view(corners, flat), scale / view_scale(flat)[:, None]
+    return agreed_corners(corners.unflatten(0, size.shape[:2]), scale.unflatten(0, size.shape[:2]))
+
+# %% ../nbs/07_rectifier.ipynb #ece8d40c
 def place(
     net:CornerNet, # trained
     native:Tensor, # (B, T, 3, H, W) frames in padded buffers, 0–255
@@ -201,12 +213,10 @@ def place(
     given:Tensor=None, # (B, T, 4, 2) corners to take instead, native px; NaN where they are to be found
 ) -> Placed:
     "Find the plate in every frame and carry it onto its canvas; where the corners found are folded, the frames as they are"
-    flat, found = size.flatten(0, 1), net(native.flatten(0, 1), size.flatten(0, 1))
-    corners, scale = from_view(found[0], flat), found[1] / view_scale(flat)[:, None]
-    corners, scale = agreed_corners(corners.unflatten(0, size.shape[:2]), scale.unflatten(0, size.shape[:2]))
-    if given is not None:
-        known = given.isfinite().flatten(1).all(1)[:, None, None]
-        corners, scale = torch.where(known[..., None], given.nan_to_num(), corners), torch.where(known, 0., scale)
+    given = torch.full((*size.shape[:2], 4, 2), torch.nan, device=size.device) if given is None else given
+    unknown = (~given.isfinite().flatten(1).all(1)).nonzero()[:, 0]
+    corners, scale = given.nan_to_num(), torch.zeros(given.shape[:3], device=size.device)
+    if len(unknown): corners[unknown], scale[unknown] = found_corners(net, native[unknown], size[unknown])
     doubt = plate_doubt(corners, scale)
     folded = doubt.isinf()[:, None, None, None]
     safe = torch.where(folded, size.flip(-1)[:, :, None] * box_corners((0., 0., 1., 1.), size.device), corners)
