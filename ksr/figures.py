@@ -11,9 +11,9 @@ __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sk
            'seeds_table', 'Look', 'look', 'order', 'cell', 'cells', 'escaped', 'heading_lines', 'latex_table',
            'compare', 'neighbour_tests', 'new_figure', 'styled', 'save_figure', 'preview', 'rate_bars', 'spoiled_sets',
            'spoiled_curves', 'risk_coverage_curves', 'texts_of', 'confusion_figure', 'covers', 'free_place', 'beside',
-           'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve', 'load_history', 'training_curves', 'Pictures',
-           'read_image', 'missing_files', 'load_pictures', 'show_read', 'inches', 'qualitative_strip', 'load_maps',
-           'maps_figure', 'alignment_figure', 'fusion_figure']
+           'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve', 'power_law', 'learning_curve', 'load_history',
+           'training_curves', 'Pictures', 'read_image', 'missing_files', 'load_pictures', 'show_read', 'inches',
+           'qualitative_strip', 'load_maps', 'maps_figure', 'alignment_figure', 'fusion_figure']
 
 # %% ../nbs/22_figures.ipynb #3617bacc
 import csv, io, json, math
@@ -660,6 +660,38 @@ def scaling_curve(
     axes[0, 0].set(ylabel='recognition rate (share of plates)', ylim=(0, None))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc='outside upper center', ncols=6)
+    return fig
+
+# %% ../nbs/22_figures.ipynb #418a7428
+def power_law(
+    seen, # (n,) tracks seen in training
+    rate, # (n,) recognition rates, < 1
+) -> tuple: # (a, b) of 1 − rate = a · seen⁻ᵇ
+    "Least squares in logarithms"
+    slope, start = np.polyfit(np.log(seen), np.log(1 - np.asarray(rate)), 1)
+    return math.exp(start), -slope
+
+@styled
+def learning_curve(
+    rows:list, # dicts: tracks_seen, and sets: name → dict(rate, interval)
+    panels:dict, # title → {label: name of a set}
+    ahead:float=10., # how far the fit is drawn on
+) -> plt.Figure:
+    "Recognition rate against tracks seen, with its power law"
+    fig, axes = new_figure(text_width, 2.3, 1, len(panels), sharey=True)
+    for ax, (title, named) in zip(axes[0], panels.items()):
+        for (label, name), color, marker in zip(named.items(), [blue, vermillion, green, orange], 'osD^'):
+            known = [r for r in rows if name in r['sets']]
+            seen, rate = (np.array(v, float) for v in ([r['tracks_seen'] for r in known], [r['sets'][name]['rate'] for r in known]))
+            (a, b), further = power_law(seen, rate), np.geomspace(seen.min(), ahead * seen.max(), 40)
+            ax.plot(seen, rate, color=color, marker=marker, ls='', label=f'{label}: {1 - a * (ahead * seen.max())**-b:.2f} at {ahead:g} ×')
+            ax.plot(further, 1 - a * further**-b, color=color, ls='--', lw=.8)
+            for x, r in zip(seen, known): ax.plot([x, x], r['sets'][name]['interval'], color=color, lw=.7)
+        log_ticks(ax, [r['tracks_seen'] for r in rows] + [ahead * max(r['tracks_seen'] for r in rows)])
+        ax.tick_params(axis='x', labelrotation=45)
+        ax.set(title=title, xlabel='tracks seen')
+        ax.legend(loc='lower right', fontsize=6)
+    axes[0, 0].set(ylabel='recognition rate', ylim=(0, 1))
     return fig
 
 # %% ../nbs/22_figures.ipynb #fede7169
