@@ -46,7 +46,7 @@ from .rectifier import CornerNet, Placed, RectifierConfig, corner_loss, place, t
 from .tracks import Batch, FolderTracks, MixedTracks, SyntheticTracks, Track, shared_by, split_by_plate
 
 # %% ../nbs/17_experiment.ipynb #a815e859
-roads = {name: ('image',) for name in R.variants} | dict(plus=('joint', 'image')) # which reads each variant multiplies
+roads = {name: ('image',) for name in R.variants} | dict(plus=('joint',)) # what each variant reads
 
 picture_losses = ('charbonnier', 'gradient', 'perceptual', 'semantic') # what a restored picture is asked for
 task_parts = dict( # task → the parts its loss may have
@@ -74,8 +74,7 @@ class KSRNet(nn.Module):
         if variant not in roads: raise KSRError(f'variant {variant!r}: expected one of {list(roads)}')
         if size not in R.restorer_sizes: raise KSRError(f'size {size!r}: expected one of {list(R.restorer_sizes)}')
         self.variant, self.size, self.roads = variant, size, roads[variant]
-        self.exponent, self.calibration = 1., None # of each read in the product, where there are `full_reads` of them; how it was fitted: see `calibrate`
-        self.full_reads = len(self.roads)
+        self.exponent, self.calibration = 1., None # of a single read; how it was fitted: see `calibrate`
         self.lpips = None # (image, target) → (B,) in place of the reader's features in the perceptual loss
         self.restorer = R.Restorer(R.RestorerConfig(**(R.restorer_sizes[size] | R.variants[variant])))
         self.recognizer = P.Recognizer(P.RecognizerConfig(**P.recognizer_sizes[size]))
@@ -177,7 +176,7 @@ def fuse(self:KSRNet,
     by_road:dict, # road → (B, R, 7, 36), as `reads` gives them
 ) -> Tensor: # (B, 7, 36)
     "The calibrated product of whatever reads there are"
-    return product_of_reads(by_road, self.exponent * self.full_reads / sum(log_p.shape[1] for log_p in by_road.values()))
+    return product_of_reads(by_road, self.exponent / sum(log_p.shape[1] for log_p in by_road.values()))
 
 # %% ../nbs/17_experiment.ipynb #3cda3211
 def with_truth(

@@ -30,7 +30,7 @@ breaks = {
     'no frame is rejected': ('21_baselines', 'return worst <= threshold, worst', 'return worst <= math.inf, worst'),
     'no flow is mended': ('21_baselines', 'return torch.where(wrong, plane, flow), wrong', 'return flow, wrong'),
     'the teacher sees sharp plates only': ('17_experiment', 'generator=generator).to(hr.device) < .5', 'generator=generator).to(hr.device) < -1'),
-    'missing reads leave the rest as it was': ('17_experiment', 'self.exponent * self.full_reads / sum(log_p.shape[1] for log_p in by_road.values())', 'self.exponent'),
+    'missing reads leave the rest as it was': ('17_experiment', 'self.exponent / sum(log_p.shape[1] for log_p in by_road.values())', 'self.exponent'),
     'PARSeq learns one order': ('13_recognizer', '*map(order_mask, orders)])', '*map(order_mask, orders[:1].expand_as(orders))])'),
     'the error map cannot be left out': ('11_restorer', ', error_guided=c.error_guided)', ')'),
     'p values are not corrected': ('22_figures', "iter(holm([p for f in found for *_, p in f['tests']]) if found else ())", "iter([p for f in found for *_, p in f['tests']])"),
