@@ -15,7 +15,7 @@ __all__ = ['letters', 'digits', 'provinces', 'slot_classes', 'alphabet', 'slots'
 # %% ../nbs/01_plates.ipynb #033b19b0
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from einops import rearrange
@@ -54,7 +54,7 @@ class Layout:
         (2, (.10, .10, .11), (.72, .72, .74), (.01, .17, .56)),  # collectors
         (15, (.80, .80, .80), (.08, .08, .09), (.06, .06, .08))) # private, seen by infrared
 
-    @property
+    @cached_property
     def mask(self):
         "(slots, classes) bool, true where the character may stand"
         return torch.tensor([[c in slot_classes[k] for c in self.alphabet] for k in self.pattern])
