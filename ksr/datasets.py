@@ -217,9 +217,9 @@ def write_crop(
     with atomic_write(path) as tmp: tmp.write_bytes(encode_image(crop))
     return ''
 
+# %% ../nbs/05_datasets.ipynb #d5b2a001
 def begin_worker():
-    "One thread; Ctrl-C is the command's; no life after it"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    "One thread, and no life after the command"
     torch.set_num_threads(1)
     command = multiprocessing.parent_process()
     threading.Thread(target=lambda: (command.join(), os._exit(1)), daemon=True).start()
@@ -235,7 +235,10 @@ def write_crops(
         with ProcessPoolExecutor(min(workers, len(jobs)), spawn, begin_worker) as pool:
             for k in range(0, len(jobs), 64 * workers): # so little is under way when it is stopped
                 some = jobs[k:k + 64 * workers]
-                yield from zip(some, pool.map(write_crop, some, chunksize=8))
+                mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) # workers begin so: Ctrl-C is the command's alone
+                try: done = pool.map(write_crop, some, chunksize=8)
+                finally: signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                yield from zip(some, done)
 
 # %% ../nbs/05_datasets.ipynb #d5b20035
 def ccpd_tables(
