@@ -112,7 +112,7 @@ def read_media(
             if how.stop.is_set(): break
             log = ways.add if annotated_file else lambda *_: None
             for reading in read_file(path, how, name, log) if marked is None else read_marked(path, how, marked, at, name, log):
-                if reading.text and tracks: write_track(reading.crops, Path(tracks)/reading.track)
+                if reading.text and tracks: write_track(reading.crops, Path(tracks)/reading.track.replace('/', '_'))
                 if reading.text and annotated_file: plates.append(replace(reading, restored=None, crops=None))
                 with tqdm.external_write_mode():
                     report(reading.problems)
