@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['orientations', 'scripts', 'face_shape', 'search_room', 'slack', 'doubtful', 'sizes', 'most_read', 'sure', 'colours',
            'way_row', 'Found', 'upright', 'read_photo', 'Frame', 'reason', 'open_clip', 'to_picture', 'decoded', 'Clip',
-           'clip_writer', 'write_clip', 'between_keys', 'plate_view', 'drawn_plates', 'backdrop', 'paste', 'DrawnClip',
-           'covers', 'drawn_clip', 'thumbnail', 'found_none', 'oracle', 'sample_photo', 'sample_clip', 'write_samples',
-           'load_finder', 'Cut', 'cut_out', 'normal', 'face_of', 'likeness', 'moved', 'corners_near', 'snapped', 'Step',
-           'seen_at', 'carried_on', 'Sighting', 'ClipTrack', 'sighted', 'kept', 'Motion', 'grown_boxes', 'overlap',
-           'matched', 'Following', 'Follower', 'Plate', 'follow', 'PlateReading', 'crops_of', 'sighting_facts',
-           'contradiction', 'read_plate', 'overlapped', 'plates_in_photo', 'one_sighting', 'file_sha256', 'is_photo',
-           'Reads', 'file_reading', 'clip_tracks', 'read_file', 'parse_mark', 'parse_time', 'check_inside',
-           'decoded_again', 'backwards', 'walk', 'marked_track', 'read_marked', 'Ways', 'draw_plates', 'label',
-           'annotated']
+           'judged', 'of_size', 'clip_writer', 'write_clip', 'between_keys', 'plate_view', 'drawn_plates', 'backdrop',
+           'paste', 'DrawnClip', 'covers', 'drawn_clip', 'thumbnail', 'found_none', 'oracle', 'sample_photo',
+           'sample_clip', 'write_samples', 'load_finder', 'Cut', 'cut_out', 'normal', 'gray', 'face_of', 'likeness',
+           'moved', 'corners_near', 'snapped', 'Step', 'seen_at', 'carried_on', 'Sighting', 'ClipTrack', 'sighted',
+           'kept', 'Motion', 'grown_boxes', 'overlap', 'matched', 'Following', 'inside', 'Follower', 'Plate', 'follow',
+           'PlateReading', 'crops_of', 'sighting_facts', 'contradiction', 'read_plate', 'overlapped', 'plates_in_photo',
+           'one_sighting', 'file_sha256', 'is_photo', 'Reads', 'file_reading', 'clip_tracks', 'read_file', 'parse_mark',
+           'parse_time', 'check_inside', 'decoded_again', 'backwards', 'walk', 'marked_track', 'read_marked', 'Ways',
+           'draw_plates', 'label', 'annotated']
 
 # %% ../nbs/19_clips.ipynb #19a00002
 import hashlib, math, queue, signal, struct, sys, tempfile, threading
@@ -48,7 +48,8 @@ class Found:
     scores:Tensor # (N,) in [0, 1]
 
 # %% ../nbs/19_clips.ipynb #19a00007
-orientations = {2: (False, [-1]), 3: (False, [-2, -1]), 4: (False, [-2]), 5: (True, []), 6: (True, [-1]), 7: (True, [-2, -1]), 8: (True, [-2])} # EXIF → transpose first?, axes to flip
+orientations = { # EXIF → transpose first?, axes to flip
+    2: (False, [-1]), 3: (False, [-2, -1]), 4: (False, [-2]), 5: (True, []), 6: (True, [-1]), 7: (True, [-2, -1]), 8: (True, [-2])}
 
 def upright(
     picture:Tensor, # (3, h, w) as stored
@@ -65,7 +66,8 @@ def read_photo(
     picture = load_photo(path)
     try:
         with Image.open(path) as image: orientation = image.getexif().get(0x0112, 1)
-    except (OSError, SyntaxError, ValueError, struct.error) as e: raise KSRError(f'has broken EXIF data ({e}); expected the orientation there') from e
+    except (OSError, SyntaxError, ValueError, struct.error) as e:
+        raise KSRError(f'has broken EXIF data ({e}); expected the orientation there') from e
     return upright(picture, orientation)
 
 # %% ../nbs/19_clips.ipynb #19a00010
@@ -82,6 +84,7 @@ def reason(
     "What went wrong, in few words"
     return (getattr(error, 'strerror', None) or str(error)).lower()
 
+# %% ../nbs/19_clips.ipynb #19a00011
 @contextmanager
 def open_clip(
     path, # of a video file
@@ -89,7 +92,8 @@ def open_clip(
     "Its container and its video stream, or `KSRError`"
     expected = 'expected a video file, such as H.264 in .mp4'
     try: container = av.open(str(path))
-    except av.error.InvalidDataError as e: raise KSRError(f'is no video, or is cut off where a clip must be whole ({reason(e)}); {expected}') from e
+    except av.error.InvalidDataError as e:
+        raise KSRError(f'is no video, or is cut off where a clip must be whole ({reason(e)}); {expected}') from e
     except (av.FFmpegError, OSError, ValueError) as e: raise KSRError(f'cannot be read ({reason(e)}); {expected}') from e
     with container:
         streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
@@ -98,10 +102,11 @@ def open_clip(
         context = streams[0].codec_context
         if context is None: raise KSRError(f'is written by a codec that is not installed here; {expected}')
         w, h, most = context.width, context.height, Image.MAX_IMAGE_PIXELS
-        if min(w, h) < min_side or max(w, h) > longest['photograph'] or w * h > most: raise KSRError(f'has frames of {w} × {h} pixels; expected {min_side} or more a side and at most {most}')
+        if min(w, h) < min_side or max(w, h) > longest['photograph'] or w * h > most:
+            raise KSRError(f'has frames of {w} × {h} pixels; expected {min_side} or more a side and at most {most}')
         yield container, streams[0]
 
-# %% ../nbs/19_clips.ipynb #19a00011
+# %% ../nbs/19_clips.ipynb #19a00012
 def to_picture(
     frame:av.VideoFrame, # decoded
 ) -> Tensor: # (3, h, w) uint8
@@ -125,7 +130,7 @@ def decoded(
                 else: yield frame
     except av.FFmpegError: pass # the container breaks off: its length tells, see below
 
-# %% ../nbs/19_clips.ipynb #19a00012
+# %% ../nbs/19_clips.ipynb #19a00013
 class Clip:
     "A video file, decoded anew by every call of `frames`"
     def __init__(self,
@@ -154,21 +159,33 @@ class Clip:
                 now = max(now + 1 / self.rate, 0.) if stamp is None or stamp - self.start <= now else stamp - self.start
                 yield Frame(to_picture(frame), first + done + len(lost), now)
                 done += 1
-        if seek is None: self.problems = self.judged(done, lost, now + 1 / self.rate)
-
-    def judged(self,
-        done:int, # frames decoded
-        lost:list, # times of those that were not
-        until:float, # seconds
-    ) -> list:
-        "What is wrong with a clip that was decoded to its end"
-        said, after = [], f'after {until:.2f} s of {self.length:.2f} s'
-        if done == 0: return ['has no frame that can be decoded; expected one or more']
-        if lost: said.append(f'{len(lost)} broken frame{"s" * (len(lost) > 1)}, skipped: at {", ".join(f"{t - self.start:.2f} s" for t in lost[:5] if t is not None) or "its end"}{" …" * (len(lost) > 5)}')
-        if self.length - until > .5 + 2 / self.rate: said.append(f'is cut off {after}; what there is was read')
-        return said
+        if seek is None: self.problems = judged(self, done, lost, now + 1 / self.rate)
 
 # %% ../nbs/19_clips.ipynb #19a00014
+def judged(
+    clip, # `Clip`
+    done:int, # frames decoded
+    lost:list, # times of those that were not
+    until:float, # seconds
+) -> list: # of text
+    "What is wrong with a clip that was decoded to its end"
+    if done == 0: return ['has no frame that can be decoded; expected one or more']
+    times = ', '.join(f'{t - clip.start:.2f} s' for t in lost[:5] if t is not None) or 'its end'
+    said = [f'{len(lost)} broken frame{"s" * (len(lost) > 1)}, skipped: at {times}{" …" * (len(lost) > 5)}'] * bool(lost)
+    cut = clip.length - until > .5 + 2 / clip.rate
+    return said + [f'is cut off after {until:.2f} s of {clip.length:.2f} s; what there is was read'] * cut
+
+# %% ../nbs/19_clips.ipynb #19a00016
+def of_size(
+    picture:Tensor, # (3, h, w) uint8
+    size:tuple, # (H, W)
+) -> np.ndarray: # (H, W, 3)
+    "Cut off at its right and lower edge, or these repeated"
+    h, w = (max(0, n - m) for n, m in zip(size, picture.shape[1:]))
+    padded = F.pad(picture[None].float(), (0, w, 0, h), mode='replicate')[0, :, :size[0], :size[1]].byte()
+    return rearrange(padded, 'c h w -> h w c').contiguous().numpy()
+
+# %% ../nbs/19_clips.ipynb #19a00017
 @contextmanager
 def clip_writer(
     path, # .mp4, .mkv, …
@@ -186,14 +203,14 @@ def clip_writer(
             stream.pix_fmt, stream.codec_context.time_base = 'yuv420p', ticks
             def add(picture, time):
                 if last[0] < 0: stream.height, stream.width = (n + n % 2 for n in picture.shape[1:])
-                padded = F.pad(picture[None].float(), (0, max(0, stream.width - picture.shape[2]), 0, max(0, stream.height - picture.shape[1])), mode='replicate')[0].byte()
-                frame = av.VideoFrame.from_ndarray(rearrange(padded[:, :stream.height, :stream.width], 'c h w -> h w c').contiguous().numpy(), format='rgb24')
+                frame = av.VideoFrame.from_ndarray(of_size(picture, (stream.height, stream.width)), format='rgb24')
                 frame.pts = last[0] = max(last[0] + 1, round(time / ticks))
                 frame.time_base = ticks
                 video.mux(stream.encode(frame))
             yield add
             if last[0] >= 0: video.mux(stream.encode())
 
+# %% ../nbs/19_clips.ipynb #19a00018
 def write_clip(
     pictures, # (3, h, w) uint8, all of one size
     path, # where to
@@ -204,13 +221,14 @@ def write_clip(
     with clip_writer(path, crf) as add:
         for k, picture in enumerate(pictures): add(picture, k / 25 if times is None else times[k])
 
-# %% ../nbs/19_clips.ipynb #19a00023
+# %% ../nbs/19_clips.ipynb #19a00027
 scripts = dict( # name → for each plate: (time, x, y as shares of the picture, width in px, yaw, pitch, roll in degrees), …
     approach=[[(0, .4, .35, 26, 12, 5, 2), (1, .6, .65, 84, -8, 10, -2)]],
     crossing=[[(0, .1, .42, 50, 15, 0, 1), (1, .9, .5, 60, -15, 0, 1)], [(0, .9, .56, 66, -10, 0, -2), (1, .12, .5, 56, 10, 0, -2)]],
     back=[[(0, .35, .5, 56, 5, 5, 0), (.35, 1.3, .55, 64, 5, 5, 0), (.6, 1.3, .5, 64, -5, 5, 0), (1, .4, .45, 56, -5, 5, 0)]],
     turned=[[(0, .3, .5, 60, 10, 0, 80), (1, .6, .5, 64, 0, 10, 100)], [(0, .75, .3, 60, 10, 0, 170), (1, .75, .6, 60, 0, 0, 190)]],
-    several=[[(0, .2, .25, 34, 10, 0, 0), (1, .25, .3, 44, 10, 0, 0)], [(0, .7, .3, 44, 0, 5, 3), (1, .75, .5, 64, 0, 5, 3)], [(0, .3, .85, 64, -10, 0, 0), (1, .5, .75, 54, 0, 5, 0)]],
+    several=[[(0, .2, .25, 34, 10, 0, 0), (1, .25, .3, 44, 10, 0, 0)],
+        [(0, .7, .3, 44, 0, 5, 3), (1, .75, .5, 64, 0, 5, 3)], [(0, .3, .85, 64, -10, 0, 0), (1, .5, .75, 54, 0, 5, 0)]],
     empty=[])
 
 def between_keys(
@@ -224,6 +242,7 @@ def between_keys(
     mixed[2] = 1 / (1 / a[3] + u * (1 / b[3] - 1 / a[3]))
     return tuple(mixed)
 
+# %% ../nbs/19_clips.ipynb #19a00028
 def plate_view(
     pose, # of `between_keys`
     size:tuple, # (h, w) of the picture
@@ -236,7 +255,7 @@ def plate_view(
     place[:2, 2] = torch.tensor([x * size[1], y * size[0]], dtype=torch.double)
     return place @ view
 
-# %% ../nbs/19_clips.ipynb #19a00024
+# %% ../nbs/19_clips.ipynb #19a00029
 def drawn_plates(
     seed:int, # another seed, other plates
     n:int, # how many
@@ -259,6 +278,7 @@ def backdrop(
     grown = lambda x: F.interpolate(x, size, mode='bicubic')
     return (level + .03 * grown(colour) + .1 * grown(coarse) + .06 * grown(fine)).clamp(0, 1)[0]
 
+# %% ../nbs/19_clips.ipynb #19a00030
 def paste(
     picture:Tensor, # (3, h, w) in [0, 1], changed in place
     texture:Tensor, # (4, 140, 320)
@@ -272,12 +292,13 @@ def paste(
     x1, y1 = (min(n, math.ceil(v)) for n, v in zip((w, h), around.amax(1)))
     if x1 - x0 < 2 or y1 - y0 < 2: return covered
     seen = project(torch.linalg.inv(view), box_corners((x0, y0, x1, y1)).double().T) + torch.tensor(SCENE_ORIGIN_MM)[:, None]
-    patch = rectify(texture[None], torch.tensor([texture.shape[1:]]), (seen.T * PX_PER_MM).float()[None], (y1 - y0, x1 - x0), (0, 0, x1 - x0, y1 - y0))[0].clamp(0, 1)
+    corners, (h, w) = (seen.T * PX_PER_MM).float(), (y1 - y0, x1 - x0)
+    patch = rectify(texture[None], torch.tensor([texture.shape[1:]]), corners[None], (h, w), (0, 0, w, h))[0].clamp(0, 1)
     picture[:, y0:y1, x0:x1].lerp_(patch[:3], patch[3:])
     covered[y0:y1, x0:x1] = patch[3] > .5
     return covered
 
-# %% ../nbs/19_clips.ipynb #19a00025
+# %% ../nbs/19_clips.ipynb #19a00031
 @dataclass(frozen=True)
 class DrawnClip:
     "A clip and the truth about it"
@@ -296,6 +317,7 @@ def covers(
     points = torch.cat([quad, quad.mean(0, keepdim=True)])
     return any(bool(m[y, x]) for m in masks for x, y in points.long().tolist() if 0 <= y < m.shape[0] and 0 <= x < m.shape[1])
 
+# %% ../nbs/19_clips.ipynb #19a00032
 def drawn_clip(
     seed:int=0, # another seed, other plates and another background
     script='approach', # a name of `scripts`, or one's own
@@ -323,12 +345,13 @@ def drawn_clip(
         pictures.append(((F.avg_pool2d(soft, 2, 1)[0] + noise * draws.normal(3, *size)[0]).clamp(0, 1) * 255).round().byte())
     return DrawnClip(torch.stack(pictures), [k / rate for k in range(n)], corners, visible, texts, layouts)
 
-# %% ../nbs/19_clips.ipynb #19a00030
+# %% ../nbs/19_clips.ipynb #19a00037
 def thumbnail(
     picture:Tensor, # (..., 3, h, w) uint8
 ) -> Tensor: # (..., 3 · 24 · 32)
     "What tells frames apart"
-    return F.interpolate(picture.float().reshape(-1, *picture.shape[-3:]), (24, 32), mode='area').flatten(1).reshape(*picture.shape[:-3], -1)
+    small = F.interpolate(picture.float().reshape(-1, *picture.shape[-3:]), (24, 32), mode='area')
+    return small.reshape(*picture.shape[:-3], -1)
 
 def found_none() -> Found:
     "No plate"
@@ -351,7 +374,7 @@ def oracle(
         return Found(torch.cat([quads.amin(1), quads.amax(1)], 1), quads, torch.full((len(quads),), .9))
     return find
 
-# %% ../nbs/19_clips.ipynb #19a00032
+# %% ../nbs/19_clips.ipynb #19a00039
 def sample_photo() -> DrawnClip:
     "A photograph of three plates"
     keys = [(.27, .3, 120, 20, 10, -4), (.72, .42, 90, -25, 5, 6), (.42, .78, 150, 5, 20, 2)]
@@ -376,7 +399,7 @@ def load_finder(
     photo, clip = (oracle(c) for c in (sample_photo(), sample_clip()))
     return lambda picture: (photo if picture.shape[1] == 480 else clip)(picture)
 
-# %% ../nbs/19_clips.ipynb #19a00035
+# %% ../nbs/19_clips.ipynb #19a00042
 @dataclass(frozen=True)
 class Cut:
     "A piece of a picture, turned so that its plate is read from left to right"
@@ -405,7 +428,7 @@ def cut_out(
     if scale > 1: frame, inside = area_average(frame, tuple(int(n / scale + 1e-6) for n in frame.shape[1:]), scale), inside / scale
     return Cut(frame.contiguous(), inside, quad) if min(frame.shape[1:]) >= min_side else None
 
-# %% ../nbs/19_clips.ipynb #19a00038
+# %% ../nbs/19_clips.ipynb #19a00045
 face_shape = (16, 48) # (H, W)
 
 def normal(
@@ -414,12 +437,20 @@ def normal(
     "Without exposure and contrast"
     return (x - x.mean()) / (x.std() + .01)
 
+def gray(
+    cut:Cut, # of a plate
+    shape:tuple, # (H, W) of the canvas
+    box:tuple, # left, top, right, bottom of the plate on it
+) -> Tensor: # (H, W) in [0, 1], not clamped
+    "A plate on a canvas"
+    return rectify(cut.frame[None] / 255, torch.tensor([cut.frame.shape[1:]]), cut.inside[None].float(), shape, box)[0].mean(0)
+
 def face_of(
     cut:Cut, # of a plate
 ) -> tuple: # (16, 48) mean 0 and deviation 1; sharpness > 0
     "What a plate looks like, and how sharp it is"
     h, w = (2 * n for n in face_shape)
-    seen = rectify(cut.frame[None] / 255, torch.tensor([cut.frame.shape[1:]]), cut.inside[None].float(), (h, w), (0, 0, w, h))[0].mean(0)
+    seen = gray(cut, (h, w), (0, 0, w, h))
     return normal(F.avg_pool2d(seen[None], 2)[0]), normal(seen).diff(dim=1).square().mean().sqrt().item()
 
 def likeness(
@@ -429,7 +460,7 @@ def likeness(
     "Correlation"
     return (a * b).mean().item()
 
-# %% ../nbs/19_clips.ipynb #19a00040
+# %% ../nbs/19_clips.ipynb #19a00047
 search_room = (12, 24) # rows, columns of the face's canvas on either side
 slack, doubtful, sizes = .03, .06, (1., .96, 1.04) # likeness that the network's corners may fall short by; the doubt, as a share of the width, from which they are not asked for; sizes that are tried
 
@@ -443,14 +474,14 @@ def moved(
     cut = cut_out(picture, quad, .7)
     if cut is None: return None
     box = torch.tensor([dx, dy, dx + w, dy + h]).float()
-    room = rectify(cut.frame[None] / 255, torch.tensor([cut.frame.shape[1:]]), cut.inside[None].float(), (h + 2 * dy, w + 2 * dx), tuple(box.tolist()))[0].mean(0)[None, None]
+    room = gray(cut, (h + 2 * dy, w + 2 * dx), tuple(box.tolist()))[None, None]
     mean, square = (F.avg_pool2d(x, face_shape, 1) for x in (room, room ** 2))
     score = F.conv2d(room, face[None, None])[0, 0] / face.numel() / ((square - mean ** 2).clamp(min=0).sqrt()[0, 0] + .01)
     y, x = divmod(score.argmax().item(), score.shape[1])
     there = box_corners(tuple((box + torch.tensor([x - dx, y - dy, x - dx, y - dy])).tolist()))
     return cut.to_picture(project(quad_homography(cut.inside.float(), tuple(box.tolist())), there.T).T), score.max().item()
 
-# %% ../nbs/19_clips.ipynb #19a00041
+# %% ../nbs/19_clips.ipynb #19a00048
 @torch.no_grad()
 def corners_near(
     net, # `CornerNet`
@@ -463,7 +494,8 @@ def corners_near(
     some = [c for c in cuts if c]
     if not some: return [None] * len(cuts)
     device = next(net.parameters()).device
-    native, size = torch.stack(in_one_buffer([c.frame for c in some])).to(device), torch.tensor([c.frame.shape[1:] for c in some], device=device)
+    native = torch.stack(in_one_buffer([c.frame for c in some])).to(device)
+    size = torch.tensor([c.frame.shape[1:] for c in some], device=device)
     with torch.autocast(device.type, enabled=False): corners, scale = net(native, size)
     corners, scale = from_view(corners, size).cpu(), (scale / view_scale(size)[:, None]).cpu()
     answers = iter([(c.to_picture(q), d) for c, q, d in zip(some, corners, plate_doubt(corners[:, None], scale[:, None]).tolist())])
@@ -479,6 +511,7 @@ def snapped(
     near = lambda found, q: found and found[1] < doubtful and (found[0] - q).norm(dim=-1).mean() < reach * width_between(q)
     return [found[0] if near(found, q) else q for q, found in zip(quads, corners_near(net, picture, quads))]
 
+# %% ../nbs/19_clips.ipynb #19a00049
 @dataclass(frozen=True)
 class Step:
     "A plate found again"
@@ -498,6 +531,7 @@ def seen_at(
     seen, sharpness = face_of(cut)
     return Step(quad, 1. if face is None else likeness(seen, face), cut, seen, sharpness)
 
+# %% ../nbs/19_clips.ipynb #19a00050
 def carried_on(
     net, # `CornerNet`
     picture:Tensor, # (3, h, w) uint8
@@ -509,14 +543,15 @@ def carried_on(
     for quad, face in zip(quads, faces):
         near = moved(picture, quad, face)
         c = near[0].mean(0) if near else None
-        steps.append(max((s for size in sizes if near and (s := seen_at(picture, c + size * (near[0] - c), face))), key=lambda s: s.like, default=None))
+        tried = [seen_at(picture, c + size * (near[0] - c), face) for size in sizes] if near else []
+        steps.append(max(filter(None, tried), key=lambda s: s.like, default=None))
     rows = [k for k, step in enumerate(steps) if step]
     for k, found in zip(rows, corners_near(net, picture, [steps[k].quad for k in rows]) if rows else []):
         own = seen_at(picture, found[0], faces[k]) if found and found[1] < doubtful else None
         if own and own.like > steps[k].like - slack: steps[k] = own
     return steps
 
-# %% ../nbs/19_clips.ipynb #19a00046
+# %% ../nbs/19_clips.ipynb #19a00055
 @dataclass(frozen=True)
 class Sighting:
     "A plate in one frame"
@@ -535,6 +570,7 @@ class Sighting:
     @property
     def box(self): return [*self.quad.amin(0).tolist(), *self.quad.amax(0).tolist()] # x0, y0, x1, y1, px
 
+# %% ../nbs/19_clips.ipynb #19a00056
 @dataclass
 class ClipTrack:
     "What a plate leaves of its way through a clip"
@@ -557,8 +593,10 @@ def sighted(
     score:float=0., # see `Sighting`
 ) -> Sighting:
     "A step as it is kept"
-    return Sighting(frame.number, frame.time, step.cut.frame.clone(), step.cut.inside, step.quad, width_between(step.quad), step.sharpness, score)
+    cut, quad = step.cut, step.quad
+    return Sighting(frame.number, frame.time, cut.frame.clone(), cut.inside, quad, width_between(quad), step.sharpness, score)
 
+# %% ../nbs/19_clips.ipynb #19a00057
 def kept(
     sightings:list, # of `Sighting`
     more:list, # the same
@@ -567,7 +605,7 @@ def kept(
     "The best of both"
     return sorted(sorted(sightings + more, key=lambda s: (-s.value, s.number))[:keep], key=lambda s: s.number)
 
-# %% ../nbs/19_clips.ipynb #19a00048
+# %% ../nbs/19_clips.ipynb #19a00059
 @dataclass
 class Motion:
     "Where a plate is and how it goes on"
@@ -592,7 +630,7 @@ class Motion:
             self.growth = growth / 4 if first else (3 * self.growth + growth) / 4
         self.quad, self.time = quad, time
 
-# %% ../nbs/19_clips.ipynb #19a00051
+# %% ../nbs/19_clips.ipynb #19a00062
 def grown_boxes(
     quads, # (4, 2) tensors, at least one
     room:float=.5, # on every side, share of the plate's width
@@ -611,6 +649,7 @@ def overlap(
     shared = area(torch.cat([torch.maximum(a[:, None, :2], b[None, :, :2]), torch.minimum(a[:, None, 2:], b[None, :, 2:])], -1))
     return shared / (area(a)[:, None] + area(b)[None] - shared)
 
+# %% ../nbs/19_clips.ipynb #19a00063
 def matched(
     quads:list, # N (4, 2) followed
     faces:list, # N (16, 48)
@@ -626,7 +665,7 @@ def matched(
     cost = torch.where(shared > least, 1 - shared + weight * (1 - alike), 10.)
     return [(i, j) for i, j in zip(*(v.tolist() for v in linear_sum_assignment(cost.numpy()))) if shared[i, j] > least]
 
-# %% ../nbs/19_clips.ipynb #19a00054
+# %% ../nbs/19_clips.ipynb #19a00066
 @dataclass(frozen=True)
 class Following:
     "How plates are followed"
@@ -637,8 +676,17 @@ class Following:
     keep:int = 30 # best crops that are kept of each
 
     def __post_init__(self):
-        if low := [f'{k} {v}' for k, v in asdict(self).items() if k != 'alike' and v < 1]: raise KSRError(f'{", ".join(low)}: expected at least 1')
+        low = [f'{k} {v}' for k, v in asdict(self).items() if k != 'alike' and v < 1]
+        if low: raise KSRError(f'{", ".join(low)}: expected at least 1')
 
+def inside(
+    point:Tensor, # (2,) px
+    picture:Tensor, # (3, h, w)
+) -> bool:
+    "Does it lie in the picture?"
+    return bool(((point > 0) & (point < torch.tensor(picture.shape[:0:-1]))).all())
+
+# %% ../nbs/19_clips.ipynb #19a00067
 class Follower:
     "Plates of one clip, frame by frame"
     def __init__(self,
@@ -657,21 +705,26 @@ class Follower:
         self.index += 1
         for p in self.plates:
             if p.seen: self.log(frame.number, p.key, p.motion.quad)
-        limit = torch.tensor(frame.picture.shape[:0:-1])
-        return self.parted(lambda p: 'left the picture' if not ((c := p.motion.at(frame.time).mean(0)) > 0).logical_and(c < limit).all() else 'lost' if p.misses >= self.settings.death else '')
+        def why(p):
+            if not inside(p.motion.at(frame.time).mean(0), frame.picture): return 'left the picture'
+            return 'lost' if p.misses >= self.settings.death else ''
+        return self.parted([why(p) for p in self.plates])
 
-    def parted(self, why) -> list:
-        "Take leave of plates for which there is a reason"
-        gone = [(p, reason) for p in self.plates if (reason := why(p))]
-        self.plates = [p for p in self.plates if not why(p)]
+    def parted(self,
+        reasons:list, # one for each plate; empty: it stays
+    ) -> list: # of `ClipTrack`
+        "Take leave of plates"
+        gone = [(p, reason) for p, reason in zip(self.plates, reasons) if reason]
+        self.plates = [p for p, reason in zip(self.plates, reasons) if not reason]
         return [p.track(reason) for p, reason in gone if p.hits >= min(self.settings.birth, p.rounds)]
 
     def finish(self) -> list: # of `ClipTrack`
         "The clip is over"
-        for p in self.plates: p.settle(self.settings.keep) if p.misses == 0 else None
-        return self.parted(lambda p: 'end of the clip')
+        for p in self.plates:
+            if p.misses == 0: p.settle(self.settings.keep)
+        return self.parted(['end of the clip'] * len(self.plates))
 
-# %% ../nbs/19_clips.ipynb #19a00055
+# %% ../nbs/19_clips.ipynb #19a00068
 class Plate:
     "One plate that is followed"
     def __init__(self, key:int, step:Step, frame:Frame, score:float):
@@ -700,7 +753,7 @@ class Plate:
 
     def track(self, ended:str) -> ClipTrack: return ClipTrack(self.sightings, self.first, self.last, self.frames, ended, self.key)
 
-# %% ../nbs/19_clips.ipynb #19a00056
+# %% ../nbs/19_clips.ipynb #19a00069
 from fastcore.basics import patch
 
 @patch
@@ -717,13 +770,15 @@ def follow(self:Follower, frame:Frame):
     for p, step in zip(self.plates, steps):
         if p.seen: p.carry(step, frame)
 
+# %% ../nbs/19_clips.ipynb #19a00070
 @patch
 def detect(self:Follower, frame:Frame):
     "The detector's part of a step"
     found = self.find(frame.picture)
     quads = snapped(self.net, frame.picture, list(found.corners.cpu().float()))
     steps = [(s, score) for q, score in zip(quads, found.scores.tolist()) if (s := seen_at(frame.picture, q))]
-    pairs = matched([p.motion.at(frame.time) for p in self.plates], [p.face for p in self.plates], [s.quad for s, _ in steps], [s.face for s, _ in steps])
+    places, seen = [p.motion.at(frame.time) for p in self.plates], [s for s, _ in steps]
+    pairs = matched(places, [p.face for p in self.plates], [s.quad for s in seen], [s.face for s in seen])
     for p in self.plates: p.misses, p.rounds = p.misses + 1, p.rounds + 1
     for i, j in pairs:
         p = self.plates[i]
@@ -745,7 +800,7 @@ def follow(
     for frame in frames: yield from follower.step(frame)
     yield from follower.finish()
 
-# %% ../nbs/19_clips.ipynb #19a00068
+# %% ../nbs/19_clips.ipynb #19a00082
 most_read = 9 # frames of a plate that are read together, see below
 sure = .2 # confidence from which a single frame's other text counts
 
@@ -769,6 +824,7 @@ class PlateReading(Reading):
 
     def as_dict(self) -> dict: return {k: v for k, v in super().as_dict().items() if k not in ('crops', 'key')}
 
+# %% ../nbs/19_clips.ipynb #19a00083
 def crops_of(
     track:ClipTrack, # of a plate
     name:str, # for it
@@ -776,7 +832,8 @@ def crops_of(
 ) -> Track:
     "The best crops as a track in the benchmark's manner"
     best = track.best(T)
-    return Track(name, [s.frame for s in best], [f'lr-{k:03}.png' for k in range(1, len(best) + 1)], corners=frame_corners(torch.stack([s.inside for s in best]), 'png'))
+    corners = frame_corners(torch.stack([s.inside for s in best]), 'png')
+    return Track(name, [s.frame for s in best], list(corners), corners=corners)
 
 def sighting_facts(
     file:str, # of the crop
@@ -786,7 +843,8 @@ def sighting_facts(
     "Where and when a crop was seen"
     rounded = lambda v, n=2: [rounded(x, n) for x in v] if isinstance(v, list) else round(v, n)
     when = {} if still else dict(frame=s.number, time=round(s.time, 4))
-    return dict(file=file) | when | dict(box=rounded(s.box), corners=dict(zip(corner_names, rounded(s.quad.tolist()))), width=rounded(s.width), sharpness=rounded(s.sharpness, 3), score=rounded(s.score, 4))
+    place = dict(box=rounded(s.box), corners=dict(zip(corner_names, rounded(s.quad.tolist()))), width=rounded(s.width))
+    return dict(file=file) | when | place | dict(sharpness=rounded(s.sharpness, 3), score=rounded(s.score, 4))
 def contradiction(
     text:str, # the answer
     others:list, # texts that single frames are sure of instead
@@ -794,9 +852,10 @@ def contradiction(
 ) -> list: # of one message or none
     "Do frames speak of another plate?"
     foreign = [t for t in others if sum(a != b for a, b in zip(t, text)) >= 3]
-    return [f'{len(foreign)} of {frames} frames are sure of another text: {", ".join(sorted(set(foreign)))}; expected one plate'] * bool(foreign)
+    named = ', '.join(sorted(set(foreign)))
+    return [f'{len(foreign)} of {frames} frames are sure of another text: {named}; expected one plate'] * bool(foreign)
 
-# %% ../nbs/19_clips.ipynb #19a00069
+# %% ../nbs/19_clips.ipynb #19a00084
 def read_plate(
     reader:Reader, # with weights
     track:ClipTrack, # of a plate
@@ -810,10 +869,12 @@ def read_plate(
     span = () if still else (round(track.first.time, 4), round(track.last.time, 4))
     facts = [sighting_facts(f, s, still) for f, s in zip(crops.files, track.best(T))]
     other = [(f, text) for f, text, confidence in reading.per_frame if text != reading.text and confidence >= sure]
-    problems = [Problem(name, '', message, 'warning') for message in contradiction(reading.text, [text for _, text in other], len(crops.files))]
-    return PlateReading(**vars(reading) | dict(problems=reading.problems + problems), span=span, frames_seen=track.frames, ended=track.ended, sightings=facts, disagree=[f for f, _ in other], crops=crops, key=track.key)
+    said = contradiction(reading.text, [text for _, text in other], len(crops.files))
+    known = vars(reading) | dict(problems=reading.problems + [Problem(name, '', message, 'warning') for message in said])
+    return PlateReading(**known, span=span, frames_seen=track.frames, ended=track.ended, sightings=facts,
+        disagree=[f for f, _ in other], crops=crops, key=track.key)
 
-# %% ../nbs/19_clips.ipynb #19a00071
+# %% ../nbs/19_clips.ipynb #19a00086
 def overlapped(
     items, # a generator
     size:int=4, # items that may wait
@@ -841,7 +902,7 @@ def overlapped(
         over.set()
         thread.join()
 
-# %% ../nbs/19_clips.ipynb #19a00074
+# %% ../nbs/19_clips.ipynb #19a00089
 def plates_in_photo(
     picture:Tensor, # (3, h, w) uint8
     find, # picture → `Found`
@@ -869,13 +930,14 @@ def file_sha256(
         while piece := file.read(2**20): digest.update(piece)
     return digest.hexdigest()
 
+# %% ../nbs/19_clips.ipynb #19a00090
 def is_photo(
     path, # of a file
 ) -> bool:
     "By its suffix"
     return Path(path).suffix.lower() in suffixes
 
-# %% ../nbs/19_clips.ipynb #19a00075
+# %% ../nbs/19_clips.ipynb #19a00091
 @dataclass(frozen=True)
 class Reads:
     "How files are read"
@@ -895,6 +957,7 @@ def file_reading(
     "What is to be said of a file"
     return PlateReading(name, problems=[Problem(name, '', message, level) for message in said])
 
+# %% ../nbs/19_clips.ipynb #19a00092
 def clip_tracks(
     clip:Clip, # to be decoded
     how:Reads,
@@ -911,6 +974,7 @@ def clip_tracks(
                 bar.update()
     return apart(follow(apart(frames()), Follower(how.reader.net.rectifier, how.find, how.settings, log)))
 
+# %% ../nbs/19_clips.ipynb #19a00093
 def read_file(
     path, # a photograph or a clip
     how:Reads,
@@ -934,7 +998,7 @@ def read_file(
     if said: yield file_reading(name, said)
     elif n == 0: yield file_reading(name, ['shows no plate that was found; mark one with --corners'], 'warning')
 
-# %% ../nbs/19_clips.ipynb #19a00092
+# %% ../nbs/19_clips.ipynb #19a00110
 def parse_mark(
     text:str, # 'x,y x,y x,y x,y'
 ) -> Tensor: # (4, 2) px
@@ -948,7 +1012,8 @@ def parse_time(
     try: parts = [float(p) for p in str(text).strip().removesuffix('s').split(':')]
     except ValueError: parts = []
     seconds = sum(p * 60 ** k for k, p in enumerate(reversed(parts)))
-    if not 1 <= len(parts) <= 3 or not (0 <= seconds < math.inf) or min(parts) < 0: raise KSRError(f'time {text!r}: expected seconds, such as 12.4s, or minutes:seconds')
+    if not 1 <= len(parts) <= 3 or not (0 <= seconds < math.inf) or min(parts) < 0:
+        raise KSRError(f'time {text!r}: expected seconds, such as 12.4s, or minutes:seconds')
     return seconds
 
 def check_inside(
@@ -958,9 +1023,10 @@ def check_inside(
     "`KSRError` if a marked plate is not in the picture"
     h, w = picture.shape[1:]
     if (quad < 0).any() or (quad > torch.tensor([w, h])).any() or seen_at(picture, quad) is None:
-        raise KSRError(f'corners {" ".join(f"{x:g},{y:g}" for x, y in quad.tolist())} do not lie in the picture; expected a plate within its {w} × {h} pixels')
+        listed = ' '.join(f'{x:g},{y:g}' for x, y in quad.tolist())
+        raise KSRError(f'corners {listed} do not lie in the picture; expected a plate within its {w} × {h} pixels')
 
-# %% ../nbs/19_clips.ipynb #19a00093
+# %% ../nbs/19_clips.ipynb #19a00111
 def decoded_again(
     clip:Clip,
     known:list, # (time, number) of its frames
@@ -986,6 +1052,7 @@ def backwards(
     for stop in range(len(known), 0, -room):
         for frame in reversed(decoded_again(clip, known, max(0, stop - room), stop)): yield replace(frame, time=-frame.time)
 
+# %% ../nbs/19_clips.ipynb #19a00112
 def walk(
     net, # `CornerNet`
     frames, # of `Frame`, in the order to go
@@ -996,8 +1063,8 @@ def walk(
     "Follow one plate without a detector"
     failed = 0
     for frame in frames:
-        place, limit = plate.motion.at(frame.time), torch.tensor(frame.picture.shape[:0:-1])
-        if not ((place.mean(0) > 0) & (place.mean(0) < limit)).all(): return 'left the picture'
+        place = plate.motion.at(frame.time)
+        if not inside(place.mean(0), frame.picture): return 'left the picture'
         step = carried_on(net, frame.picture, [place], [plate.face])[0]
         if step and step.like >= settings.alike and .8 < width_between(step.quad) / width_between(place) < 1.25:
             plate.carry(step, frame)
@@ -1007,7 +1074,7 @@ def walk(
         elif (failed := failed + 1) >= settings.every * settings.death: return 'lost'
     return ''
 
-# %% ../nbs/19_clips.ipynb #19a00094
+# %% ../nbs/19_clips.ipynb #19a00113
 @torch.no_grad()
 def marked_track(
     clip:Clip,
@@ -1036,9 +1103,11 @@ def marked_track(
     upright = lambda s: replace(s, time=-s.time)
     both = kept(on.sightings, [upright(s) for s in back.sightings if s.number != frame.number], settings.keep)
     first, last = upright(back.last), on.last
-    ended = f'followed back to {first.time:.2f} s ({before or "the start of the clip"}) and on to {last.time:.2f} s ({lost or "the end of the clip"})'
+    ways = f'back to {first.time:.2f} s ({before or "the start of the clip"})', f'on to {last.time:.2f} s ({lost or "the end of the clip"})'
+    ended = f'followed {ways[0]} and {ways[1]}'
     return ClipTrack(both, first, last, on.frames + back.frames - 1, ended)
 
+# %% ../nbs/19_clips.ipynb #19a00114
 def read_marked(
     path, # a photograph or a clip
     how:Reads,
@@ -1062,7 +1131,7 @@ def read_marked(
         if clip and clip.problems: yield file_reading(name, clip.problems)
     except (KSRError, OSError) as e: yield file_reading(name, [reason(e) if isinstance(e, OSError) else str(e)])
 
-# %% ../nbs/19_clips.ipynb #19a00099
+# %% ../nbs/19_clips.ipynb #19a00119
 colours = ('#00e000', '#ffb000', '#40b0ff', '#ff60c0', '#c0ff00', '#ff5030')
 way_row = struct.Struct('<qi8f') # frame, plate, corners
 
@@ -1076,6 +1145,7 @@ class Ways:
         self.file.seek(0)
         while data := self.file.read(way_row.size): yield way_row.unpack(data)
 
+# %% ../nbs/19_clips.ipynb #19a00120
 def draw_plates(
     picture:Tensor, # (3, h, w) uint8
     plates, # of (corners (4, 2), text, number of its colour)
@@ -1101,7 +1171,7 @@ def label(
     "What is drawn beside a plate"
     return f'#{reading.track.rsplit("#", 1)[1]} {reading.text} {reading.confidence:.2f}'
 
-# %% ../nbs/19_clips.ipynb #19a00100
+# %% ../nbs/19_clips.ipynb #19a00121
 def annotated(
     path, # a photograph or a clip that was read
     readings, # of its plates
@@ -1112,7 +1182,8 @@ def annotated(
     shown = {r.key: r for r in readings if r.text}
     if is_photo(path):
         plates = [(torch.tensor(list(r.sightings[0]['corners'].values())), label(r), k) for k, r in enumerate(shown.values())]
-        with atomic_write(out) as tmp: tmp.write_bytes(encode_image(draw_plates(read_photo(path), plates), 'png' if Path(out).suffix.lower() == '.png' else 'jpg'))
+        drawn, fmt = draw_plates(read_photo(path), plates), 'png' if Path(out).suffix.lower() == '.png' else 'jpg'
+        with atomic_write(out) as tmp: tmp.write_bytes(encode_image(drawn, fmt))
         return
     clip, rows = Clip(path), iter(ways)
     row = next(rows, None)
@@ -1121,6 +1192,8 @@ def annotated(
             plates = []
             while row and row[0] <= frame.number:
                 number, key, *quad = row
-                if number == frame.number and key in shown and shown[key].span[0] <= frame.time + 1e-3 and frame.time <= shown[key].span[1] + 1e-3: plates.append((torch.tensor(quad).view(4, 2), label(shown[key]), key))
+                seen = shown.get(key)
+                if seen and number == frame.number and seen.span[0] - 1e-3 <= frame.time <= seen.span[1] + 1e-3:
+                    plates.append((torch.tensor(quad).view(4, 2), label(seen), key))
                 row = next(rows, None)
             add(draw_plates(frame.picture, plates), frame.time)

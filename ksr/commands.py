@@ -29,7 +29,8 @@ def below(
     folder:Path, # without tracks
 ) -> tuple: # photographs and clips, other files; sorted, hidden ones left out
     "Every file of a folder and its folders"
-    found = sorted(Path(at)/name for at, _, names in os.walk(folder) for name in names if not any(part.startswith('.') for part in (Path(at)/name).relative_to(folder).parts))
+    hidden = lambda path: any(part.startswith('.') for part in path.relative_to(folder).parts)
+    found = sorted(p for at, _, names in os.walk(folder) for name in names if not hidden(p := Path(at)/name))
     media = [p for p in found if p.suffix.lower() in suffixes + clip_suffixes]
     return media, [p for p in found if p not in set(media)]
 
@@ -51,7 +52,8 @@ def sort_paths(
         else:
             files, others = below(path)
             media += [(p.relative_to(path).as_posix(), p) for p in files]
-            if files and others: notes.append(f'note: {path}: left out, being neither photographs nor clips by their suffix: {", ".join(p.name for p in others[:5])}{f" and {len(others) - 5} more" * (len(others) > 5)}')
+            named = ', '.join([p.name for p in others[:5]] + [f'{len(others) - 5} more'] * (len(others) > 5))
+            if files and others: notes.append(f'note: {path}: left out, being neither photographs nor clips by their suffix: {named}')
             if not files: tracks.append(path) # which says what was expected
     return tracks, sorted(dict.fromkeys((name, p.resolve()) for name, p in media)), notes
 
@@ -94,7 +96,8 @@ def check_request(
         return None, None
     if not one: raise KSRError('--corners "x,y x,y x,y x,y": expected one photograph or one clip to read')
     still = is_photo(media[0][1])
-    if still == bool(at): raise KSRError('--at: expected no time for a photograph' if still else '--corners "x,y x,y x,y x,y": expected --at TIME with it, the time in the clip')
+    if still and at: raise KSRError('--at: expected no time for a photograph')
+    if not still and not at: raise KSRError('--corners "x,y x,y x,y x,y": expected --at TIME with it, the time in the clip')
     return marked, None if still else parse_time(at)
 
 def read_media(
