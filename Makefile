@@ -1,4 +1,4 @@
-# make demo    restore and read data/sample with the shipped weights
+# make demo    restore and read data/sample and data/sample-media with the shipped weights
 # make test    every notebook, then tests/
 # make figures every figure and table of the paper, from the stored runs
 # make lab     JupyterLab on the notebooks
@@ -27,12 +27,13 @@ $(STAMP): settings.ini setup.py constraints.txt
 demo: install
 	@mkdir -p $(DEMO)
 	@$(BIN)/papermill nbs/read.ipynb $(DEMO)/read.ipynb -p out $(DEMO) --cwd nbs --no-progress-bar --log-level WARNING </dev/null
-	@echo && cat $(DEMO)/submission.txt && echo
+	@echo && cat $(DEMO)/submission.txt $(DEMO)/plates.txt && echo
 	@echo "executed notebook  $(DEMO)/read.ipynb"
 	@echo "contact sheet      $(DEMO)/reading.png"
 	@echo "restored plates    $(DEMO)/restored/"
 	@echo "submission         $(DEMO)/submission.txt, $(DEMO)/submission.zip"
 	@echo "details            $(DEMO)/readings.json"
+	@echo "photograph, clip   $(DEMO)/plates.txt, $(DEMO)/plates.json, $(DEMO)/annotated/"
 
 test: install
 	@$(BIN)/python tests/run.py </dev/null

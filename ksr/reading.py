@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['views', 'believed', 'Slot', 'Reading', 'slot_table', 'view', 'Reader', 'likelier', 'chosen', 'chosen_rows',
            'where_found', 'make_reading', 'file_hashes', 'chunks', 'find_folders', 'shared_names', 'refuse_shared',
-           'report', 'out_file', 'write_restored', 'json_file', 'read_folders', 'run_read', 'finish', 'ksr_read',
-           'width_class', 'Score', 'as_score', 'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
+           'report', 'out_file', 'write_restored', 'json_file', 'read_folders', 'run_read', 'finish', 'width_class',
+           'Score', 'as_score', 'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
 
 # %% ../nbs/18_reading.ipynb #5127ef0e
 import hashlib, json, signal, sys, zipfile
@@ -367,13 +367,14 @@ def run_read(
     paths, # folders
     out='', json='', restored='', # where to write; empty: nowhere
     weights='small', device='auto', corners='found', # which reader, whose corners
+    others=None, # reader → further readings, which report what is wrong with them: see `ksr.commands`
 ) -> int: # exit code
-    "What `ksr_read` does; nothing but whether a track failed is remembered"
+    "What `ksr_read` does with tracks; nothing but whether one failed is remembered"
     folders, lost = find_folders(paths)
     refuse_shared(folders)
-    reader, failed = Reader.from_pretrained(weights, device, corners=corners, restore=bool(restored), each=bool(json)), False
+    reader, failed = Reader.from_pretrained(weights, device, corners=corners, restore=bool(restored), each=bool(json or others)), False
     with out_file(out) as add_line, json_file(json, reader.weights) as add_details:
-        for _, reading in read_folders(reader, folders, lost):
+        for reading in chain((r for _, r in read_folders(reader, folders, lost)), others(reader) if others else ()):
             if restored: write_restored(reading, restored)
             add_line(reading), add_details(reading)
             if reading.text: print(reading.line, flush=True)
@@ -392,20 +393,6 @@ def finish(
         code = 1
     finally: signal.signal(signal.SIGTERM, before)
     if code: sys.exit(code)
-
-# %% ../nbs/18_reading.ipynb #ad6877a3
-@call_parse
-def ksr_read(
-    paths:Param('track folders or folders above tracks', str, nargs='+'), # what to read
-    out:str='', # submission to write: .txt or .zip
-    json:str='', # details of every reading
-    restored:str='', # folder for the restored plates
-    weights:str='small', # name under ksr/weights or a file
-    device:str='auto', # auto | cpu | cuda | mps
-    corners:str='found', # found by the rectifier, or given: those in annotations.json, where there are any
-):
-    "Read number plates from tracks of tiny frames"
-    finish(lambda: run_read(paths, out, json, restored, weights, device, corners))
 
 # %% ../nbs/18_reading.ipynb #84eb68a3
 def width_class(

@@ -1,0 +1,159 @@
+"""Photographs and clips, through the real command: files of wrong kinds, Ctrl-C, memory."""
+import json, re, signal, struct, subprocess, sys, weakref, zlib
+
+import av, numpy as np, pytest
+from conftest import call, env, root
+
+reader = root/'tests'/'read_drawn.py'
+plate_line = re.compile(r'[^,]+#\d+,[A-Z0-9]{7};[01]\.\d{4}(;\d+\.\d\d-\d+\.\d\d)?')
+
+
+def huge_png(w, h):
+    "A PNG whose header says how large it is, and not much more"
+    chunk = lambda kind, data: struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', w, h, 8, 2, 0, 0, 0)) + chunk(b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b'')
+
+
+def sound(path):
+    with av.open(str(path), 'w') as file:
+        stream, silence = file.add_stream('aac', rate=44100), av.AudioFrame.from_ndarray(np.zeros((1, 44100), dtype=np.float32), format='fltp', layout='mono')
+        silence.sample_rate = 44100
+        file.mux(stream.encode(silence)), file.mux(stream.encode())
+
+
+def motion_jpeg(pictures, path):
+    "An AVI of JPEG pictures, each by itself"
+    with av.open(str(path), 'w') as file:
+        stream = file.add_stream('mjpeg', rate=25)
+        stream.height, stream.width, stream.pix_fmt = pictures.shape[2], pictures.shape[3], 'yuvj420p'
+        for p in pictures: file.mux(stream.encode(av.VideoFrame.from_ndarray(p.permute(1, 2, 0).contiguous().numpy(), format='rgb24')))
+        file.mux(stream.encode())
+
+
+@pytest.fixture(scope='module')
+def several():
+    from ksr.clips import drawn_clip
+    return drawn_clip(1, 'several', .8)
+
+
+@pytest.fixture(scope='module')
+def mixed(several, weights, tmp_path_factory):
+    "One run over a folder of everything that can be wrong, and what it left"
+    from ksr.clips import write_clip
+    from ksr.tracks import encode_image
+    work = tmp_path_factory.mktemp('mixed')
+    folder = work/'in'
+    folder.mkdir()
+    (folder/'good.png').write_bytes(encode_image(several.pictures[3]))
+    write_clip(several.pictures, folder/'good.mp4', several.times)
+    write_clip(several.pictures[:1], folder/'one.mp4')
+    write_clip(several.pictures, folder/'whole.mkv', [3 * t for t in several.times])
+    data = (folder/'whole.mkv').read_bytes()
+    (folder/'whole.mkv').rename(folder/'cut.mkv').write_bytes(data[:len(data) * 3 // 5])
+    motion_jpeg(several.pictures, folder/'broken.avi')
+    data = bytearray((folder/'broken.avi').read_bytes())
+    at = [m.start() for m in re.finditer(b'\xff\xd8\xff', data)][4]
+    data[at + 400:at + 800] = b'U' * 400
+    (folder/'broken.avi').write_bytes(data)
+    (folder/'codec.mp4').write_bytes((folder/'good.mp4').read_bytes().replace(b'avc1', b'zzzz'))
+    (folder/'cut.mp4').write_bytes((folder/'good.mp4').read_bytes()[:3000])
+    (folder/'text.mp4').write_text('no video')
+    (folder/'empty.jpg').write_bytes(b'')
+    (folder/'dot.png').write_bytes(huge_png(1, 1))
+    (folder/'huge.png').write_bytes(huge_png(12000, 9000))
+    sound(folder/'sound.mp4')
+    (folder/'notes.txt').write_text('not read')
+    done = call(reader, 'several', .8, folder, work/'nowhere', '--weights', weights, '--device', 'cpu', '--out', work/'lines.txt', '--json', work/'r.json', '--tracks', work/'cut', '--restored', work/'restored')
+    return work, done
+
+
+# file → what is found in the line about it
+wrong = {'cut.mkv': 'is cut off after', 'broken.avi': '1 broken frame, skipped: at 0.16 s', 'codec.mp4': 'codec that is not installed', 'cut.mp4': 'is cut off where', 'text.mp4': 'is no video', 'empty.jpg': 'the file is empty',
+    'dot.png': '1 × 1 pixels', 'huge.png': 'far too large', 'sound.mp4': 'no video, but audio', 'nowhere': 'does not exist'}
+
+
+@pytest.mark.parametrize('name', wrong)
+def test_one_line_says_what_is_wrong(mixed, name):
+    said = [line for line in mixed[1].err.splitlines() if line.startswith(f'error: {name}:')]
+    assert len(said) == 1 and wrong[name] in said[0], mixed[1].err
+
+
+def test_everything_else_is_read(mixed):
+    work, done = mixed
+    assert done.code == 1 and 'Traceback' not in done.err, done.err
+    lines = done.out.splitlines()
+    assert all(map(plate_line.fullmatch, lines)) and lines == (work/'lines.txt').read_text(encoding='utf-8').splitlines()
+    plates = [line.split(',')[0] for line in lines]
+    assert plates == [f'{name}#{k}' for name in ('broken.avi', 'cut.mkv', 'good.mp4', 'good.png', 'one.mp4') for k in (1, 2, 3)]
+    assert [line.count(';') for line in lines] == [1 if 'png' in line else 2 for line in lines]
+    readings = json.loads((work/'r.json').read_text(encoding='utf-8'))['readings']
+    assert [r['track'] for r in readings if r['text']] == plates
+    assert {r['track'] for r in readings if not r['text']} == set(wrong)
+    assert sorted(p.stem for p in (work/'restored').iterdir()) == sorted(p.name for p in (work/'cut').iterdir()) == plates
+    assert len(done.err.splitlines()) == len(wrong) + 1 and 'notes.txt' in done.err # no progress where nobody looks
+
+
+def test_a_wrong_request_is_one_line(mixed, weights, tmp_path):
+    done = call(reader, 'several', .8, mixed[0]/'in'/'good.mp4', '--weights', weights, '--device', 'cpu', '--corners', '900,900 990,900 990,930 900,930', '--at', '.2s', '--json', tmp_path/'r.json')
+    assert done.code == 1 and done.out == '' and done.err.count('\n') == 1 and 'do not lie in the picture' in done.err, done.err
+
+
+@pytest.fixture(scope='module')
+def long_clip(tmp_path_factory):
+    "A plate that leaves and comes back, again and again"
+    from ksr.clips import drawn_clip, write_clip
+    path = tmp_path_factory.mktemp('long')/'long.mp4'
+    write_clip(drawn_clip(1, 'back', 1.).pictures.repeat(40, 1, 1, 1), path, crf=35)
+    return path
+
+
+def started(clip, weights, tmp_path):
+    "The command on a clip, and its first line"
+    command = [sys.executable, reader, 'back', 1, clip, '--weights', weights, '--device', 'cpu', '--json', tmp_path/'r.json', '--out', tmp_path/'lines.txt', '--annotated', tmp_path/'out.mp4']
+    process = subprocess.Popen([*map(str, command)], cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return process, process.stdout.readline()
+
+
+def test_ctrl_c_keeps_finished_plates(long_clip, weights, tmp_path):
+    process, first = started(long_clip, weights, tmp_path)
+    try:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally: process.kill()
+    assert process.returncode == 130 and 'stopped' in err and 'Traceback' not in err, err
+    lines = [first.rstrip('\n'), *out.splitlines()]
+    assert lines[0].startswith('long.mp4#1,') and len(lines) < 40
+    assert (tmp_path/'lines.txt').read_text(encoding='utf-8').splitlines() == lines
+    assert [r['track'] for r in json.loads((tmp_path/'r.json').read_text(encoding='utf-8'))['readings'] if r['text']] == [f'long.mp4#{k}' for k in range(1, len(lines) + 1)]
+    assert {p.name for p in tmp_path.iterdir()} == {'lines.txt', 'r.json'}
+
+
+def test_told_to_end_it_leaves_nothing_half(long_clip, weights, tmp_path):
+    process, _ = started(long_clip, weights, tmp_path)
+    try:
+        process.terminate()
+        process.communicate(timeout=60)
+    finally: process.kill()
+    assert process.returncode == 143 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('overlap', [True, False])
+def test_frames_do_not_pile_up(several, tmp_path, monkeypatch, overlap):
+    "However long the clip and however slow the reading, a few frames and their plates are alive"
+    from ksr import clips
+    from ksr.experiment import KSRNet
+    from ksr.reading import Reader
+    alive, most = [], [0]
+    def watched(picture, number, time):
+        frame = made(picture, number, time)
+        alive[:] = [ref for ref in alive if ref() is not None] + [weakref.ref(picture)]
+        most[0] = max(most[0], len(alive))
+        return frame
+    made = clips.Frame
+    monkeypatch.setattr(clips, 'Frame', watched)
+    clips.write_clip(several.pictures.repeat(10, 1, 1, 1), tmp_path/'long.mp4', crf=35)
+    net = KSRNet('plus', 'smoke')
+    follower = clips.Follower(net.rectifier, lambda picture: clips.found_none())
+    how = clips.Reads(Reader(net), follower.find, overlap=overlap)
+    assert list(clips.clip_tracks(clips.Clip(tmp_path/'long.mp4'), how)) == []
+    assert most[0] <= (8 if overlap else 3), most
