@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['parts', 'strides', 'ranges', 'reach', 'bins', 'answers', 'loss_weights', 'PLATE_PX', 'Photo', 'part_of',
-           'read_scenes', 'level_points', 'quad_boxes', 'longest_side', 'owners', 'DetectorConfig', 'conv_norm',
-           'Residual', 'Head', 'Detector', 'distances', 'decoded', 'focal_loss', 'overlaps', 'distribution_loss',
-           'corners_loss', 'SceneBatch', 'batch_owners', 'detection_losses', 'DetectorTask', 'overlap_any', 'paste',
-           'anywhere', 'log_uniform', 'free_place', 'views_of', 'look_at', 'moved', 'show_photo', 'draw_background',
-           'lettering', 'draw_signs', 'draw_plates', 'Plan', 'split_panes', 'seen_share', 'plan_pane', 'plan_scene',
-           'covered_gain', 'holder', 'paint_scene', 'blur_kernel', 'photographed', 'Scenes', 'draw_quads',
-           'show_scenes', 'Found', 'shrunk', 'look', 'distinct', 'find']
+           'read_scenes', 'quad_boxes', 'longest_side', 'quarter_turned', 'plate_scaled', 'level_points', 'owners',
+           'DetectorConfig', 'conv_norm', 'Residual', 'Head', 'Detector', 'distances', 'decoded', 'focal_loss',
+           'overlaps', 'distribution_loss', 'corners_loss', 'SceneBatch', 'batch_owners', 'detection_losses',
+           'DetectorTask', 'overlap_any', 'paste', 'anywhere', 'log_uniform', 'free_place', 'views_of', 'look_at',
+           'moved', 'show_photo', 'draw_background', 'lettering', 'draw_signs', 'draw_plates', 'Plan', 'split_panes',
+           'seen_share', 'plan_pane', 'plan_scene', 'covered_gain', 'holder', 'paint_scene', 'blur_kernel',
+           'photographed', 'Scenes', 'draw_quads', 'show_scenes', 'Found', 'shrunk', 'look', 'distinct', 'find']
 
-# %% ../nbs/06_detector.ipynb #d6da81a
+# %% ../nbs/06_detector.ipynb #d6cb368
 import hashlib, io, math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from .core import Draws, KSRError, box_corners, check_kinds, mix, pixel_grid, project, quad_homography
 from .degradation import plate_corners, space_pose
 from .plates import alphabet, coverage, glyph_field, layout_names, random_style, render_plates
-from .tracks import check_role, draw_text, load_photo, pixels, read_marks, role_seed
+from .tracks import area_average, check_role, draw_text, load_photo, pixels, read_marks, role_seed
 
 # %% ../nbs/06_detector.ipynb #d671727
 @dataclass(frozen=True)
@@ -62,20 +62,7 @@ def read_scenes(
     rows = {path: (torch.stack([q for q, _ in found]).float(), tuple(t for _, t in found)) for path, found in marks.items()}
     return [Photo(p.name, load_photo(p), quads, texts) for p, (quads, texts) in rows.items() if part in (None, part_of(texts, p.name))]
 
-# %% ../nbs/06_detector.ipynb #d613849
-strides = (8, 16, 32) # of the pyramid's levels, px
-ranges = ((0., 72.), (48., 160.), (112., math.inf)) # of the plates that a level answers for: longest side, px
-
-def level_points(
-    h:int, # of the picture, px; a multiple of the last stride
-    w:int,
-    device='cpu',
-) -> tuple: # points (P, 2) px, x first; stride (P,) of each; level (P,) of each
-    "Where the answers of all levels stand"
-    grids = [pixel_grid(h // s, w // s, device).flatten(1).T * s for s in strides]
-    numbers = torch.cat([torch.full((len(g),), float(k), device=device) for k, g in enumerate(grids)]).long()
-    return torch.cat(grids), torch.tensor(strides, device=device)[numbers], numbers
-
+# %% ../nbs/06_detector.ipynb #d6e36e9
 def quad_boxes(
     corners:Tensor, # (..., 4, 2)
 ) -> Tensor: # (..., 4) left, top, right, bottom
@@ -88,6 +75,41 @@ def longest_side(
     "Mean length of the longer pair of opposite sides: the width of a plate, however it is turned"
     side = (corners.roll(-1, -2) - corners).norm(dim=-1)
     return ((side[..., :2] + side[..., 2:]) / 2).amax(-1)
+
+# %% ../nbs/06_detector.ipynb #d67b397
+def quarter_turned(
+    photo:Photo,
+    quarters:int, # turns by 90°, clockwise
+) -> Photo:
+    "Turn the picture and its marks"
+    image, corners = photo.image, photo.corners
+    for _ in range(quarters % 4):
+        corners = torch.stack([image.shape[-2] - corners[..., 1], corners[..., 0]], -1)
+        image = image.rot90(-1, (-2, -1))
+    return replace(photo, image=image.contiguous(), corners=corners)
+
+def plate_scaled(
+    photo:Photo,
+    width:float, # of the first plate afterwards, px
+) -> Photo:
+    "Shrink a photograph until its first plate is so wide; one that is narrower stays as it is"
+    scale = max(1., longest_side(photo.corners[0]).item() / width)
+    size = [int(n / scale) for n in photo.image.shape[-2:]]
+    return replace(photo, image=area_average(photo.image, size, scale), corners=photo.corners / scale) if scale > 1 else photo
+
+# %% ../nbs/06_detector.ipynb #d612993
+strides = (8, 16, 32) # of the pyramid's levels, px
+ranges = ((0., 72.), (48., 160.), (112., math.inf)) # of the plates that a level answers for: longest side, px
+
+def level_points(
+    h:int, # of the picture, px; a multiple of the last stride
+    w:int,
+    device='cpu',
+) -> tuple: # points (P, 2) px, x first; stride (P,) of each; level (P,) of each
+    "Where the answers of all levels stand"
+    grids = [pixel_grid(h // s, w // s, device).flatten(1).T * s for s in strides]
+    numbers = torch.cat([torch.full((len(g),), float(k), device=device) for k, g in enumerate(grids)]).long()
+    return torch.cat(grids), torch.tensor(strides, device=device)[numbers], numbers
 
 # %% ../nbs/06_detector.ipynb #d6229e3
 reach = 1.25 # strides round a plate's middle
@@ -109,14 +131,14 @@ def owners(
     inside = ((points[:, None] > boxes[:, :2]) & (points[:, None] < boxes[:, 2:])).all(-1) & ignored
     return torch.where(nearest.isfinite(), owner, torch.where(inside.any(1), -2, -1))
 
-# %% ../nbs/06_detector.ipynb #d6912e5
+# %% ../nbs/06_detector.ipynb #d6edb64
 bins = 13 # of a side's distribution: −1 … 11 strides
 answers = 1 + 4 * bins + 8 # numbers a point
 
 @dataclass(frozen=True)
 class DetectorConfig:
     "Shape of the detector"
-    dims:tuple[int, ...] = (16, 24, 40, 80, 128) # channels at strides 2, 4, 8, 16, 32
+    dims:tuple[int, ...] = (16, 24, 40, 72, 112) # channels at strides 2, 4, 8, 16, 32
     depth:tuple[int, ...] = (1, 2, 2, 2) # residual blocks at strides 4, 8, 16, 32
     neck:int = 40 # channels of the pyramid and the head
     head:int = 2 # convolutions of the head

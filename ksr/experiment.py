@@ -7,14 +7,14 @@ __all__ = ['roads', 'picture_losses', 'task_parts', 'losses', 'rectifier_sizes',
            'stage_rows', 'on_request', 'protocols', 'aligning', 'KSRNet', 'checked_weights', 'placed_by', 'rectified',
            'placed_where_unknown', 'reads', 'product_of_reads', 'best_exponent', 'with_truth', 'teach', 'rectification',
            'joint', 'recognition', 'alignment', 'deformation', 'restoration', 'encoded', 'end_to_end', 'stage_weights',
-           'protocol_stages', 'Config', 'checked_config', 'save_weights', 'weights_file', 'read_header', 'load_net',
-           'take_over', 'autocast', 'measure', 'calibrate', 'calibrate_again', 'summarize', 'validation_mix',
-           'read_rate', 'Answer', 'known_facts', 'clusters_of', 'score', 'judge', 'track_gigaflops',
+           'protocol_stages', 'Config', 'checked_settings', 'checked_config', 'save_weights', 'weights_file',
+           'read_header', 'load_net', 'take_over', 'autocast', 'measure', 'calibrate', 'calibrate_again', 'summarize',
+           'validation_mix', 'read_rate', 'Answer', 'known_facts', 'clusters_of', 'score', 'judge', 'track_gigaflops',
            'show_restorations', 'PairTracks', 'Result', 'input_hashes', 'keep_settings', 'open_run', 'origins',
            'finished_run', 'starting_net', 'training_data', 'conclude', 'run', 'DetectorRun', 'save_detector',
            'load_detector', 'scene_photos', 'detections', 'corner_errors', 'detection_summary', 'detector_data',
-           'detector_start', 'run_detector', 'train_worker', 'parse_settings', 'start_training', 'ksr_train',
-           'ksr_calibrate', 'recalibrated']
+           'detector_inputs', 'detector_start', 'detector_stage', 'detector_learner', 'run_detector', 'train_worker',
+           'parse_settings', 'start_training', 'ksr_train', 'ksr_calibrate', 'recalibrated']
 
 # %% ../nbs/17_experiment.ipynb #797cfa55
 import copy, hashlib, json, math, os, platform, sys
@@ -40,7 +40,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from . import restorer as R, recognizer as P
 from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds, hr_canvas, mix, ready_torchvision, reference_index, resize, root,
     seed_everything, show_frames)
-from ksr.detector import (Detector, DetectorConfig, DetectorTask, Photo, Scenes, draw_quads, find, longest_side, loss_weights, quad_boxes,
+from ksr.detector import (Detector, DetectorConfig, DetectorTask, Found, Photo, Scenes, draw_quads, find, longest_side, loss_weights, quad_boxes,
     read_scenes)
 from .flow import disturbed_flow, end_point_error, flow_loss, flow_pairs, photometric_loss, supports, track_flow
 from .learner import Learner, LearnerConfig, Stage, check_identity, join_processes, run_lock
@@ -412,14 +412,21 @@ class Config:
         if self.lpips and self.perceptual != 'lpips': raise KSRError(f"lpips={self.lpips!r} has no use with perceptual='recognizer'; expected perceptual='lpips'")
 
 # %% ../nbs/17_experiment.ipynb #c09af568
+def checked_settings(
+    kind, # a dataclass, such as `Config`
+    settings:dict, # names and values as papermill injected them
+): # of that kind
+    "An unknown name is an error that lists the known ones"
+    known = [f.name for f in fields(kind)]
+    unknown = [k for k in settings if k not in known]
+    if unknown: raise KSRError(f'unknown setting {unknown}: expected some of {known}')
+    return kind(**settings)
+
 def checked_config(
     **settings, # names and values as papermill injected them
 ) -> Config:
     "A `Config`; an unknown name is an error that lists the known ones"
-    known = [f.name for f in fields(Config)]
-    unknown = [k for k in settings if k not in known]
-    if unknown: raise KSRError(f'unknown setting {unknown}: expected some of {known}')
-    return Config(**settings)
+    return checked_settings(Config, settings)
 
 # %% ../nbs/17_experiment.ipynb #7dc63221
 def save_weights(
@@ -941,12 +948,37 @@ def detector_data(
     train, held = (read_scenes(root/settings.photos, part) for part in ('train', 'validation'))
     return Scenes(tuple(train), settings.seed, settings.size), held
 
+def detector_inputs(
+    settings:DetectorRun,
+) -> dict: # SHA-256 of the weights that it starts from, if any
+    "The very file"
+    return dict(init=hashlib.sha256(weights_file(settings.init).read_bytes()).hexdigest()) if settings.init else {}
+
 def detector_start(
     settings:DetectorRun,
 ) -> Detector:
     "The network before the first step"
     seed_everything(settings.seed)
     return load_detector(settings.init).train() if settings.init else Detector()
+
+def detector_stage(
+    settings:DetectorRun,
+) -> Stage:
+    "The protocol: one stage"
+    return Stage('detection', 'detection', DetectorTask.trains, settings.steps, settings.lr, lr_min=settings.lr / 100, warmup=min(200, settings.steps // 10), weights=loss_weights)
+
+def detector_learner(
+    settings:DetectorRun,
+    scenes:Scenes, # that it learns from
+    run_dir, # its folder
+    device:torch.device,
+    save_every:float=50., # seconds between checkpoints
+) -> Learner:
+    "Network, scenes and stage together; goes on where the folder's checkpoint stands"
+    s = settings
+    cfg = LearnerConfig(s.seed, s.batch_size, 1, clip=5., ema=s.ema, bf16=best_dtype(device) == torch.bfloat16, save_every=save_every)
+    depends = dict(ksr=version('ksr'), start='from settings')
+    return Learner(DetectorTask(detector_start(s)), scenes, [detector_stage(s)], run_dir, cfg, device=device, identity=depends)
 
 def run_detector(
     settings:DetectorRun,
@@ -955,18 +987,15 @@ def run_detector(
     save_every:float=50., # seconds between checkpoints
 ) -> Result: # the averaged network, history, metrics
     "Train a detector and measure it; a run that was stopped goes on"
-    device = best_device(device)
+    device, file = best_device(device), Path(run_dir)/'model.safetensors'
     with run_lock(run_dir):
-        keep_settings(settings, run_dir, inputs=dict(init=hashlib.sha256(weights_file(settings.init).read_bytes()).hexdigest()) if settings.init else {})
+        keep_settings(settings, run_dir, inputs=detector_inputs(settings))
         scenes, held = detector_data(settings)
-        stage = Stage('detection', 'detection', DetectorTask.trains, settings.steps, settings.lr, lr_min=settings.lr / 100, warmup=min(200, settings.steps // 10), weights=loss_weights)
-        cfg = LearnerConfig(settings.seed, settings.batch_size, 1, clip=5., ema=settings.ema, bf16=best_dtype(device) == torch.bfloat16, save_every=save_every)
-        learner = Learner(DetectorTask(detector_start(settings)), scenes, [stage], run_dir, cfg, device=device, identity=dict(ksr=version('ksr'), start='from settings'))
-        net = learner.fit().net.eval()
-        for p in net.parameters(): p.data = p.data.half().float() # what is measured is what the file holds
+        learner = detector_learner(settings, scenes, run_dir, device, save_every)
+        save_detector(learner.fit().net, file, settings=asdict(settings) | dict(photos=Path(settings.photos).name), data=scenes.identity(), scenes_seen=learner.seen)
+        net = load_detector(str(file), device) # what is measured is what the file holds
         metrics = detection_summary(detections(net, held)) | dict(seen=learner.seen, seconds=round(learner.seconds, 1), device=str(device), torch=torch.__version__)
         with atomic_write(Path(run_dir)/'metrics.json') as tmp: tmp.write_text(json.dumps(metrics, indent=1))
-        save_detector(net, Path(run_dir)/'model.safetensors', settings=asdict(settings), data=scenes.identity(), scenes_seen=learner.seen)
     return Result(net, learner.history, metrics, Path(run_dir))
 
 # %% ../nbs/17_experiment.ipynb #a12e0020
