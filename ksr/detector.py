@@ -10,7 +10,8 @@ __all__ = ['parts', 'strides', 'ranges', 'reach', 'bins', 'answers', 'loss_weigh
            'DetectorTask', 'overlap_any', 'paste', 'anywhere', 'log_uniform', 'free_place', 'views_of', 'look_at',
            'moved', 'show_photo', 'draw_background', 'lettering', 'draw_signs', 'draw_plates', 'Plan', 'split_panes',
            'seen_share', 'plan_pane', 'plan_scene', 'covered_gain', 'holder', 'paint_scene', 'blur_kernel',
-           'photographed', 'Scenes', 'draw_quads', 'show_scenes', 'Found', 'shrunk', 'look', 'distinct', 'find']
+           'photographed', 'Scenes', 'draw_quads', 'show_scenes', 'Found', 'shrunk', 'look', 'distinct', 'find',
+           'settle_norms']
 
 # %% ../nbs/06_detector.ipynb #d6cb368
 import hashlib, io, math
@@ -781,3 +782,20 @@ def find(
     middle = every.corners.mean(1)
     every = every[((middle >= 0) & (middle <= size)).all(1)]
     return every[distinct(every.boxes, every.scores, overlap)]
+
+# %% ../nbs/06_detector.ipynb #d68589f
+@torch.no_grad()
+def settle_norms(
+    net:Detector, # changed in place
+    batches, # iterable of (B, 3, H, W) pictures
+):
+    "Batch norms' statistics as means over batches"
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    momentum = [m.momentum for m in norms]
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None # cumulative
+    net.train()
+    for image in batches: net(image)
+    net.eval()
+    for m, old in zip(norms, momentum): m.momentum = old

@@ -40,8 +40,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from . import restorer as R, recognizer as P
 from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds, hr_canvas, mix, ready_torchvision, reference_index, resize, root,
     seed_everything, show_frames)
-from ksr.detector import (Detector, DetectorConfig, DetectorTask, Found, Photo, Scenes, draw_quads, find, longest_side, loss_weights, quad_boxes,
-    read_scenes)
+from .detector import (Detector, DetectorConfig, DetectorTask, Found, Photo, Scenes, draw_quads, find, longest_side, loss_weights, quad_boxes,
+    read_scenes, settle_norms)
 from .flow import disturbed_flow, end_point_error, flow_loss, flow_pairs, photometric_loss, supports, track_flow
 from .learner import Learner, LearnerConfig, Stage, check_identity, join_processes, run_lock
 from .losses import Objective, lpips_distance_of, recognizer_distance_of, vgg16_file
@@ -987,12 +987,14 @@ def run_detector(
     save_every:float=50., # seconds between checkpoints
 ) -> Result: # the averaged network, history, metrics
     "Train a detector and measure it; a run that was stopped goes on"
-    device, file = best_device(device), Path(run_dir)/'model.safetensors'
+    s, device, file = settings, best_device(device), Path(run_dir)/'model.safetensors'
     with run_lock(run_dir):
         keep_settings(settings, run_dir, inputs=detector_inputs(settings))
         scenes, held = detector_data(settings)
         learner = detector_learner(settings, scenes, run_dir, device, save_every)
-        save_detector(learner.fit().net, file, settings=asdict(settings) | dict(photos=Path(settings.photos).name), data=scenes.identity(), scenes_seen=learner.seen)
+        net = learner.fit().net
+        settle_norms(net, (scenes(range(2**40 + k, 2**40 + k + s.batch_size)).image.to(device) for k in range(0, 320, s.batch_size)))
+        save_detector(net, file, settings=asdict(settings) | dict(photos=Path(settings.photos).name), data=scenes.identity(), scenes_seen=learner.seen)
         net = load_detector(str(file), device) # what is measured is what the file holds
         metrics = detection_summary(detections(net, held)) | dict(seen=learner.seen, seconds=round(learner.seconds, 1), device=str(device), torch=torch.__version__)
         with atomic_write(Path(run_dir)/'metrics.json') as tmp: tmp.write_text(json.dumps(metrics, indent=1))
