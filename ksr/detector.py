@@ -684,7 +684,7 @@ class Scenes:
         scene = torch.cat([torch.full((len(q),), k) for k, q in enumerate(quads)])
         return SceneBatch(torch.stack(images), torch.cat(quads), scene, torch.tensor([i for p in plans for i in p.ignored], dtype=torch.bool))
 
-# %% ../nbs/06_detector.ipynb #d6ef5d0
+# %% ../nbs/06_detector.ipynb #d6b2b83
 import matplotlib.pyplot as plt
 
 def draw_quads(
@@ -710,6 +710,7 @@ def show_scenes(
     for ax in axes.flat: ax.axis('off')
     for k, ax in enumerate(axes.flat[:len(batch)]):
         ax.imshow(rearrange(batch.image[k], 'c h w -> h w c'))
+        ax.set(xlim=(-.5, batch.image.shape[-1] - .5), ylim=(batch.image.shape[-2] - .5, -.5))
         for cut, colour in ((False, 'lime'), (True, 'yellow')): draw_quads(ax, batch.corners[(batch.scene == k) & (batch.ignored == cut)], colour)
     fig.subplots_adjust(0, 0, 1, 1, .02, .02)
     return fig
