@@ -7,12 +7,14 @@ __all__ = ['roads', 'picture_losses', 'task_parts', 'losses', 'rectifier_sizes',
            'stage_rows', 'on_request', 'protocols', 'aligning', 'KSRNet', 'checked_weights', 'placed_by', 'rectified',
            'placed_where_unknown', 'reads', 'product_of_reads', 'best_exponent', 'with_truth', 'teach', 'rectification',
            'joint', 'recognition', 'alignment', 'deformation', 'restoration', 'encoded', 'end_to_end', 'stage_weights',
-           'protocol_stages', 'Config', 'checked_config', 'save_weights', 'weights_file', 'read_header', 'load_net',
-           'take_over', 'autocast', 'measure', 'calibrate', 'calibrate_again', 'summarize', 'validation_mix',
-           'read_rate', 'Answer', 'known_facts', 'clusters_of', 'score', 'judge', 'track_gigaflops',
-           'show_restorations', 'PairTracks', 'Result', 'input_hashes', 'open_run', 'origins', 'finished_run',
-           'starting_net', 'training_data', 'conclude', 'run', 'train_worker', 'parse_settings', 'start_training',
-           'ksr_train', 'ksr_calibrate', 'recalibrated']
+           'protocol_stages', 'Config', 'checked_settings', 'checked_config', 'save_weights', 'weights_file',
+           'read_header', 'load_net', 'take_over', 'autocast', 'measure', 'calibrate', 'calibrate_again', 'summarize',
+           'validation_mix', 'read_rate', 'Answer', 'known_facts', 'clusters_of', 'score', 'judge', 'track_gigaflops',
+           'show_restorations', 'PairTracks', 'Result', 'input_hashes', 'keep_settings', 'open_run', 'origins',
+           'finished_run', 'starting_net', 'training_data', 'conclude', 'run', 'DetectorRun', 'save_detector',
+           'load_detector', 'scene_photos', 'detections', 'corner_errors', 'detection_summary', 'detector_data',
+           'detector_inputs', 'detector_start', 'detector_stage', 'detector_learner', 'run_detector', 'train_worker',
+           'parse_settings', 'start_training', 'ksr_train', 'ksr_calibrate', 'recalibrated']
 
 # %% ../nbs/17_experiment.ipynb #797cfa55
 import copy, hashlib, json, math, os, platform, sys
@@ -23,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from einops import rearrange, repeat
 from fastcore.script import Param, call_parse
@@ -37,10 +40,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from . import restorer as R, recognizer as P
 from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds, hr_canvas, mix, ready_torchvision, reference_index, resize, root,
     seed_everything, show_frames)
+from .detector import (Detector, DetectorConfig, DetectorTask, Found, Photo, Scenes, draw_quads, find, longest_side, loss_weights, quad_boxes,
+    read_scenes, settle_norms)
 from .flow import disturbed_flow, end_point_error, flow_loss, flow_pairs, photometric_loss, supports, track_flow
 from .learner import Learner, LearnerConfig, Stage, check_identity, join_processes, run_lock
 from .losses import Objective, lpips_distance_of, recognizer_distance_of, vgg16_file
-from .metrics import cluster_index, edit_distance, psnr, rate_interval, ssim
+from .metrics import (cluster_index, edit_distance, match_boxes, pictures_precision, psnr, rate_interval, recall_by_width, ssim,
+    statistic_interval)
 from .plates import decode, layout_names, slots, valid
 from .rectifier import CornerNet, Placed, RectifierConfig, corner_loss, place, to_view, view_scale
 from .tracks import Batch, FolderTracks, MixedTracks, SyntheticTracks, Track, shared_by, split_by_plate
@@ -405,14 +411,21 @@ class Config:
         if self.lpips and self.perceptual != 'lpips': raise KSRError(f"lpips={self.lpips!r} has no use with perceptual='recognizer'; expected perceptual='lpips'")
 
 # %% ../nbs/17_experiment.ipynb #c09af568
+def checked_settings(
+    kind, # a dataclass, such as `Config`
+    settings:dict, # names and values as papermill injected them
+): # of that kind
+    "An unknown name is an error that lists the known ones"
+    known = [f.name for f in fields(kind)]
+    unknown = [k for k in settings if k not in known]
+    if unknown: raise KSRError(f'unknown setting {unknown}: expected some of {known}')
+    return kind(**settings)
+
 def checked_config(
     **settings, # names and values as papermill injected them
 ) -> Config:
     "A `Config`; an unknown name is an error that lists the known ones"
-    known = [f.name for f in fields(Config)]
-    unknown = [k for k in settings if k not in known]
-    if unknown: raise KSRError(f'unknown setting {unknown}: expected some of {known}')
-    return Config(**settings)
+    return checked_settings(Config, settings)
 
 # %% ../nbs/17_experiment.ipynb #7dc63221
 def save_weights(
@@ -727,15 +740,23 @@ def input_hashes(
     if config.perceptual == 'lpips' and not config.lpips and (hub := Path(torch.hub.get_dir())/'checkpoints'/vgg16_file).is_file(): files['lpips'] = hub
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
 
+def keep_settings(
+    settings, # dataclass
+    run_dir, # folder of the run
+    **more, # JSON-able: what else it depends on
+) -> Path: # the folder
+    "Make the folder, or check that it belongs to the same settings"
+    path, mine = Path(run_dir)/'config.json', asdict(settings) | more
+    if path.exists(): check_identity(json.loads(path.read_text()), mine, path)
+    with atomic_write(path) as tmp: tmp.write_text(json.dumps(mine, indent=1))
+    return path.parent
+
 def open_run(
     config:Config, # the settings
     run_dir, # its folder
 ) -> Path:
     "Make the folder or check that it belongs to the same settings and the same files"
-    path, mine = Path(run_dir)/'config.json', asdict(config) | dict(inputs=input_hashes(config))
-    if path.exists(): check_identity(json.loads(path.read_text()), mine, path)
-    with atomic_write(path) as tmp: tmp.write_text(json.dumps(mine, indent=1))
-    return path.parent
+    return keep_settings(config, run_dir, inputs=input_hashes(config))
 
 def origins(
     config:Config, # the settings
@@ -825,6 +846,158 @@ def run(
         metrics = learner.from_first(lambda: conclude(config, averaged, learner, held, look))
     averaged.exponent, averaged.calibration = metrics['exponent'], metrics['calibration']
     return Result(averaged, learner.history, metrics, Path(run_dir))
+
+# %% ../nbs/17_experiment.ipynb #17d00002
+@dataclass(frozen=True)
+class DetectorRun:
+    "Everything that a detector's training depends on"
+    steps:int = 20 # optimiser steps
+    batch_size:int = 16 # scenes a step
+    size:int = 320 # px a side of a scene, a multiple of 32
+    lr:float = 2e-3 # peak learning rate; 200 steps of warm-up at most, then one cosine
+    ema:float = .998 # decay of the averaged weights
+    seed:int = 0 # weights, scenes
+    photos:str = '' # folder of marked photographs; empty: drawn backgrounds only
+    init:str = '' # weights to start from, of this network's shape; empty: from nothing
+    validation_scenes:int = 64 # composed scenes that are measured where there are no photographs
+
+    def __post_init__(self):
+        check_kinds(self)
+        for name in ('steps', 'batch_size', 'lr', 'validation_scenes'):
+            if getattr(self, name) <= 0: raise KSRError(f'{name}={getattr(self, name)}: expected > 0')
+        if self.seed < 0 or not 0 <= self.ema < 1: raise KSRError(f'seed={self.seed}, ema={self.ema}: expected seed ≥ 0 and 0 ≤ ema < 1')
+        Scenes(size=self.size)
+
+def save_detector(
+    net:Detector, # what to keep
+    path, # .safetensors file, written atomically
+    **card, # more JSON-able facts for the header
+):
+    "Weights as float16, the network's shape in the header"
+    tensors = {k: v.detach().cpu().half().contiguous() if v.is_floating_point() else v.cpu() for k, v in net.state_dict().items()}
+    with atomic_write(path) as tmp: save_file(tensors, tmp, {'ksr': json.dumps(card | dict(detector=asdict(net.config)))})
+
+def load_detector(
+    name:str='detector', # a name under ksr/weights or a path
+    device='cpu', # where the network goes
+) -> Detector: # in eval mode
+    "Build the network its header describes and fill every tensor of it"
+    path, header = weights_file(name), read_header(name)
+    if 'detector' not in header: raise KSRError(f'{path}: weights of another network; expected those of a detector')
+    net = Detector(DetectorConfig(**header['detector']))
+    try: net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
+    except RuntimeError as e: raise KSRError(f'{path}: does not fit a detector of shape {header["detector"]}: {e}') from e
+    return net.to(device).eval()
+
+# %% ../nbs/17_experiment.ipynb #17d00003
+def scene_photos(
+    scenes:Scenes, # where from
+    n:int, # how many
+) -> list: # of Photo
+    "Composed scenes as photographs with marks"
+    batch = scenes(range(n))
+    return [Photo(f'scene {k}', image, batch.corners[(batch.scene == k) & ~batch.ignored]) for k, image in enumerate(batch.image)]
+
+def detections(
+    net:Detector, # in eval mode
+    photos:list, # of Photo
+    **options, # of `find`; a low threshold is what average precision needs
+) -> list: # of dict, one a photograph: found, corners, match: the plate of each find at IoU .5, exact: the same at .75
+    "What is found in every photograph, and what of it is a plate"
+    rows = []
+    for p in photos:
+        found = find(net, p.image, **dict(threshold=.05) | options)
+        match = {name: match_boxes(found.boxes, found.scores, quad_boxes(p.corners), least) for name, least in (('match', .5), ('exact', .75))}
+        rows.append(dict(name=p.name, found=found, corners=p.corners, cluster=next(filter(None, p.texts), p.name), **match))
+    return rows
+
+def corner_errors(
+    rows:list, # of `detections`
+    threshold:float=.4, # smallest score that counts
+) -> list: # (photograph, plate, error): mean distance of the four corners from the true ones, as a share of the plate's width
+    "Of every plate that is found"
+    return [(k, j, ((row['found'].corners[i] - row['corners'][j]).norm(dim=-1).mean() / longest_side(row['corners'][j])).item())
+        for k, row in enumerate(rows) for i, j in enumerate(row['match'].tolist()) if j >= 0 and row['found'].scores[i] >= threshold]
+
+def detection_summary(
+    rows:list, # of `detections`
+    threshold:float=.4, # smallest score that counts as found
+    seed:int=0, # of the resamples
+) -> dict: # average precision, recall, corner errors, each with its interval; photographs with one text are drawn as one
+    "Every measure of a detector"
+    clusters, interval = [r['cluster'] for r in rows], lambda statistic, rows, clusters: statistic_interval(statistic, rows, torch.Generator().manual_seed(seed), clusters=clusters)
+    pictures = {name: [(r['found'].scores.numpy(), r[key] >= 0, len(r['corners'])) for r in rows] for name, key in (('ap50', 'match'), ('ap75', 'exact'))}
+    out = {name: dict(value=pictures_precision(p), interval=interval(pictures_precision, p, clusters)) for name, p in pictures.items()}
+    errors = corner_errors(rows, threshold)
+    seen, owner = {(k, j) for k, j, _ in errors}, [(k, j) for k, r in enumerate(rows) for j in range(len(r['corners']))]
+    width = [longest_side(rows[k]['corners'][j]).item() for k, j in owner]
+    out |= dict(photographs=len(rows), plates=len(owner), found=len(seen), false=sum(int(((r['match'] < 0) & (r['found'].scores.numpy() >= threshold)).sum()) for r in rows))
+    out |= dict(threshold=threshold, recall=recall_by_width(width, [o in seen for o in owner], clusters=[clusters[k] for k, _ in owner]))
+    values, labels = [e for _, _, e in errors], [clusters[k] for k, _, _ in errors]
+    for name, statistic in dict(median=np.median, mean=np.mean).items():
+        if values: out[f'corner_{name}'] = dict(value=float(statistic(values)), interval=interval(statistic, values, labels))
+    return out | dict(turned=sum(e > .5 for e in values)) # found, but read from another side
+
+# %% ../nbs/17_experiment.ipynb #17d00004
+def detector_data(
+    settings:DetectorRun,
+) -> tuple: # scenes that training draws, photographs that are kept apart
+    "The two parts of the photographs"
+    if not settings.photos: return Scenes((), settings.seed, settings.size), scene_photos(Scenes((), settings.seed, settings.size, 'validation'), settings.validation_scenes)
+    train, held = (read_scenes(root/settings.photos, part) for part in ('train', 'validation'))
+    return Scenes(tuple(train), settings.seed, settings.size), held
+
+def detector_inputs(
+    settings:DetectorRun,
+) -> dict: # SHA-256 of the weights that it starts from, if any
+    "The very file"
+    return dict(init=hashlib.sha256(weights_file(settings.init).read_bytes()).hexdigest()) if settings.init else {}
+
+def detector_start(
+    settings:DetectorRun,
+) -> Detector:
+    "The network before the first step"
+    seed_everything(settings.seed)
+    return load_detector(settings.init).train() if settings.init else Detector()
+
+def detector_stage(
+    settings:DetectorRun,
+) -> Stage:
+    "The protocol: one stage"
+    return Stage('detection', 'detection', DetectorTask.trains, settings.steps, settings.lr, lr_min=settings.lr / 100, warmup=min(200, settings.steps // 10), weights=loss_weights)
+
+def detector_learner(
+    settings:DetectorRun,
+    scenes:Scenes, # that it learns from
+    run_dir, # its folder
+    device:torch.device,
+    save_every:float=50., # seconds between checkpoints
+) -> Learner:
+    "Network, scenes and stage together; goes on where the folder's checkpoint stands"
+    s = settings
+    cfg = LearnerConfig(s.seed, s.batch_size, 1, clip=5., ema=s.ema, bf16=best_dtype(device) == torch.bfloat16, save_every=save_every)
+    depends = dict(ksr=version('ksr'), start='from settings')
+    return Learner(DetectorTask(detector_start(s)), scenes, [detector_stage(s)], run_dir, cfg, device=device, identity=depends)
+
+def run_detector(
+    settings:DetectorRun,
+    run_dir, # where everything goes
+    device:str='auto', # auto | cpu | cuda | mps
+    save_every:float=50., # seconds between checkpoints
+) -> Result: # the averaged network, history, metrics
+    "Train a detector and measure it; a run that was stopped goes on"
+    s, device, file = settings, best_device(device), Path(run_dir)/'model.safetensors'
+    with run_lock(run_dir):
+        keep_settings(settings, run_dir, inputs=detector_inputs(settings))
+        scenes, held = detector_data(settings)
+        learner = detector_learner(settings, scenes, run_dir, device, save_every)
+        net = learner.fit().net
+        settle_norms(net, (scenes(range(2**40 + k, 2**40 + k + s.batch_size)).image.to(device) for k in range(0, 320, s.batch_size)))
+        save_detector(net, file, settings=asdict(settings) | dict(photos=Path(settings.photos).name), data=scenes.identity(), scenes_seen=learner.seen)
+        net = load_detector(str(file), device) # what is measured is what the file holds
+        metrics = detection_summary(detections(net, held)) | dict(seen=learner.seen, seconds=round(learner.seconds, 1), device=str(device), torch=torch.__version__)
+        with atomic_write(Path(run_dir)/'metrics.json') as tmp: tmp.write_text(json.dumps(metrics, indent=1))
+    return Result(net, learner.history, metrics, Path(run_dir))
 
 # %% ../nbs/17_experiment.ipynb #a12e0020
 def train_worker(

@@ -7,7 +7,8 @@ __all__ = ['headings', 'paired', 'correct_reads', 'recognition_rate', 'character
            'confusion_matrix', 'confused_pairs', 'checked', 'confidence_gap', 'reliability', 'ece', 'risk_coverage',
            'aurc', 'cluster_index', 'effective_size', 'rate_interval', 'bootstrap_interval', 'paired_bootstrap',
            'sign_flip_p', 'mcnemar', 'holm', 'psnr', 'ssim', 'lpips_trunk', 'lpips_distance', 'sharpness',
-           'fit_exposure', 'summary_row', 'summary', 'cell_text', 'table']
+           'fit_exposure', 'summary_row', 'summary', 'cell_text', 'table', 'match_boxes', 'precision_recall',
+           'average_precision', 'statistic_interval', 'pictures_precision', 'recall_by_width']
 
 # %% ../nbs/15_metrics.ipynb #ed349b2c
 import math
@@ -360,3 +361,81 @@ def table(
     lines = [[headings.get(key, key) for key in rows[0]], *([cell_text(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines)]
     return '\n'.join('  '.join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths))) for line in lines)
+
+# %% ../nbs/15_metrics.ipynb #15d00002
+def match_boxes(
+    boxes, # (N, 4) found in one picture: left, top, right, bottom
+    scores, # (N,)
+    truth, # (M, 4) the true ones
+    least:float=.5, # IoU that counts as found
+) -> np.ndarray: # (N,) index of the true box that each takes, or −1
+    "Which find is which plate; every plate is taken once, by the best score"
+    boxes, truth, taken = (np.asarray(b, dtype=float).reshape(-1, 4) for b in (boxes, truth, ()))
+    area = lambda b: np.clip(b[..., 2:] - b[..., :2], 0, None).prod(-1)
+    one, other = boxes[:, None], truth[None]
+    inner = area(np.concatenate([np.maximum(one[..., :2], other[..., :2]), np.minimum(one[..., 2:], other[..., 2:])], -1))
+    iou = inner / np.maximum(area(one) + area(other) - inner, 1e-9)
+    found = np.full(len(boxes), -1)
+    for k in np.argsort(-np.asarray(scores, dtype=float), kind='stable'):
+        if len(truth) and iou[k].max() >= least: found[k], iou[:, iou[k].argmax()] = iou[k].argmax(), -1
+    return found
+
+# %% ../nbs/15_metrics.ipynb #15d00003
+def precision_recall(
+    scores, # (n,) of all finds
+    hits, # (n,) bool, whether each is a plate
+    plates:int, # how many there are
+) -> tuple: # recall (m,), precision (m,), from the best score down, one value for each score
+    "Precision and recall if only scores from here up count"
+    if plates < 1: raise KSRError('metrics: no plates to be found, expected at least one')
+    scores, hits = np.asarray(scores, dtype=float), np.asarray(hits, dtype=float)
+    _, group = np.unique(-scores, return_inverse=True)
+    hit, n = np.cumsum(np.bincount(group, hits)), np.cumsum(np.bincount(group))
+    return hit / plates, hit / np.maximum(n, 1)
+
+def average_precision(
+    scores, # (n,) of all finds
+    hits, # (n,) bool, whether each is a plate
+    plates:int, # how many there are
+) -> float: # in [0, 1]
+    "Area under the falling precision–recall curve"
+    recall, precision = precision_recall(scores, hits, plates)
+    falling = np.maximum.accumulate(precision[::-1])[::-1]
+    return float((np.diff(recall, prepend=0) * falling).sum())
+
+# %% ../nbs/15_metrics.ipynb #15d00008
+def statistic_interval(
+    statistic, # function of a list of rows, with repetitions → float
+    rows, # (n,) anything, one a picture or track
+    generator:torch.Generator, # source of the resamples, on the CPU
+    level:float=.95, # coverage of the interval
+    resamples:int=1000, # how many
+    clusters=None, # (n,) labels of what is drawn as a whole; None: every row by itself
+) -> tuple: # (low, high)
+    "Percentile interval of any statistic, by clusters"
+    index = cluster_index(clusters, len(rows))
+    members = [[rows[i] for i in np.flatnonzero(index == k)] for k in range(index.max() + 1)]
+    draw = lambda: torch.randint(len(members), (len(members),), generator=generator).tolist()
+    values = [statistic([row for k in draw() for row in members[k]]) for _ in range(resamples)]
+    return tuple(float(v) for v in np.quantile(values, [(1 - level) / 2, (1 + level) / 2]))
+
+def pictures_precision(
+    pictures, # of (scores (n,), hits (n,) bool, plates)
+) -> float: # in [0, 1]; nan where no picture shows a plate
+    "Average precision over the finds of all pictures"
+    plates = sum(p[2] for p in pictures)
+    return average_precision(*(np.concatenate([p[k] for p in pictures]) for k in (0, 1)), plates) if plates else math.nan
+
+def recall_by_width(
+    width, # (n,) of all plates, px
+    found, # (n,) bool
+    edges:tuple=(0, 30, 60, 100, 160, math.inf), # of the groups
+    clusters=None, # (n,) labels, equal for plates that share something
+) -> list: # of dict: width, n, recall, interval; groups without plates are left out
+    "Share of plates that are found, by their width"
+    width, found = (np.array(x) for x in paired(width, found))
+    labels, rows = cluster_index(clusters, len(width)), []
+    for low, high in zip(edges, edges[1:]):
+        here = (width >= low) & (width < high)
+        if here.any(): rows.append(dict(width=f'{low}–{high}' if high < math.inf else f'{low} and more', n=int(here.sum()), recall=float(found[here].mean()), interval=rate_interval(found[here], labels[here])))
+    return rows
