@@ -480,6 +480,7 @@ def lettering(
         u[:, 7], torch.zeros(len(u)), 0.)
     return coverage(field)
 
+# %% ../nbs/06_detector.ipynb #e35913e2
 def draw_signs(
     draws:Draws, # one generator a sign
 ) -> Tensor: # (B, 4, 65, 200) red, green, blue, coverage
@@ -532,6 +533,7 @@ def seen_share(
     l, t, w, h = pane
     return ((at[0] > l) & (at[0] < l + w) & (at[1] > t) & (at[1] < t + h)).float().mean().item()
 
+# %% ../nbs/06_detector.ipynb #dd3ad980
 def plan_pane(
     g:np.random.Generator,
     plan:Plan,
@@ -755,6 +757,7 @@ def look(
     scale = scale.to(device)
     return Found((boxes * scale.repeat(2)).cpu(), (corners * scale).cpu(), score.sigmoid().cpu())
 
+# %% ../nbs/06_detector.ipynb #3f107ef7
 def distinct(
     boxes:Tensor, # (N, 4)
     scores:Tensor, # (N,)

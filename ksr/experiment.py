@@ -966,6 +966,7 @@ def detector_stage(
     "The protocol: one stage"
     return Stage('detection', 'detection', DetectorTask.trains, settings.steps, settings.lr, lr_min=settings.lr / 100, warmup=min(200, settings.steps // 10), weights=loss_weights)
 
+# %% ../nbs/17_experiment.ipynb #0b03ee9c
 def detector_learner(
     settings:DetectorRun,
     scenes:Scenes, # that it learns from
