@@ -40,8 +40,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from . import restorer as R, recognizer as P
 from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds, hr_canvas, mix, ready_torchvision, reference_index, resize, root,
     seed_everything, show_frames)
-from .detector import (Detector, DetectorConfig, DetectorTask, Found, Photo, Scenes, draw_quads, find, longest_side, loss_weights, quad_boxes,
-    read_scenes, settle_norms)
+from .detector import (Detector, DetectorConfig, DetectorTask, Found, Photo, Scenes, counts_from, find, longest_side,
+    loss_weights, quad_boxes, read_scenes, settle_norms)
 from .flow import disturbed_flow, end_point_error, flow_loss, flow_pairs, photometric_loss, supports, track_flow
 from .learner import Learner, LearnerConfig, Stage, check_identity, join_processes, run_lock
 from .losses import Objective, lpips_distance_of, recognizer_distance_of, vgg16_file
@@ -865,7 +865,8 @@ class DetectorRun:
         check_kinds(self)
         for name in ('steps', 'batch_size', 'lr', 'validation_scenes'):
             if getattr(self, name) <= 0: raise KSRError(f'{name}={getattr(self, name)}: expected > 0')
-        if self.seed < 0 or not 0 <= self.ema < 1: raise KSRError(f'seed={self.seed}, ema={self.ema}: expected seed ≥ 0 and 0 ≤ ema < 1')
+        if self.seed < 0 or not 0 <= self.ema < 1:
+            raise KSRError(f'seed={self.seed}, ema={self.ema}: expected seed ≥ 0 and 0 ≤ ema < 1')
         Scenes(size=self.size)
 
 def save_detector(
@@ -907,13 +908,15 @@ def detections(
     rows = []
     for p in photos:
         found = find(net, p.image, **dict(threshold=.05) | options)
-        match = {name: match_boxes(found.boxes, found.scores, quad_boxes(p.corners), least) for name, least in (('match', .5), ('exact', .75))}
+        truth = quad_boxes(p.corners)
+        match = {name: match_boxes(found.boxes, found.scores, truth, least) for name, least in (('match', .5), ('exact', .75))}
         rows.append(dict(name=p.name, found=found, corners=p.corners, cluster=next(filter(None, p.texts), p.name), **match))
     return rows
 
+# %% ../nbs/17_experiment.ipynb #997133d0
 def corner_errors(
     rows:list, # of `detections`
-    threshold:float=.4, # smallest score that counts
+    threshold:float=counts_from, # smallest score that counts
 ) -> list: # (photograph, plate, error): mean distance of the four corners from the true ones, as a share of the plate's width
     "Of every plate that is found"
     return [(k, j, ((row['found'].corners[i] - row['corners'][j]).norm(dim=-1).mean() / longest_side(row['corners'][j])).item())
@@ -921,21 +924,24 @@ def corner_errors(
 
 def detection_summary(
     rows:list, # of `detections`
-    threshold:float=.4, # smallest score that counts as found
+    threshold:float=counts_from, # smallest score that counts as found
     seed:int=0, # of the resamples
 ) -> dict: # average precision, recall, corner errors, each with its interval; photographs with one text are drawn as one
     "Every measure of a detector"
-    clusters, interval = [r['cluster'] for r in rows], lambda statistic, rows, clusters: statistic_interval(statistic, rows, torch.Generator().manual_seed(seed), clusters=clusters)
-    pictures = {name: [(r['found'].scores.numpy(), r[key] >= 0, len(r['corners'])) for r in rows] for name, key in (('ap50', 'match'), ('ap75', 'exact'))}
-    out = {name: dict(value=pictures_precision(p), interval=interval(pictures_precision, p, clusters)) for name, p in pictures.items()}
+    clusters, scores = [r['cluster'] for r in rows], [r['found'].scores.numpy() for r in rows]
+    both = lambda statistic, rows, labels: dict(value=float(statistic(rows)),
+        interval=statistic_interval(statistic, rows, torch.Generator().manual_seed(seed), clusters=labels))
+    pictures = lambda key: [(s, r[key] >= 0, len(r['corners'])) for s, r in zip(scores, rows)]
+    out = {name: both(pictures_precision, pictures(key), clusters) for name, key in (('ap50', 'match'), ('ap75', 'exact'))}
     errors = corner_errors(rows, threshold)
     seen, owner = {(k, j) for k, j, _ in errors}, [(k, j) for k, r in enumerate(rows) for j in range(len(r['corners']))]
     width = [longest_side(rows[k]['corners'][j]).item() for k, j in owner]
-    out |= dict(photographs=len(rows), plates=len(owner), found=len(seen), false=sum(int(((r['match'] < 0) & (r['found'].scores.numpy() >= threshold)).sum()) for r in rows))
+    false = sum(int(((r['match'] < 0) & (s >= threshold)).sum()) for s, r in zip(scores, rows))
+    out |= dict(photographs=len(rows), plates=len(owner), found=len(seen), false=false)
     out |= dict(threshold=threshold, recall=recall_by_width(width, [o in seen for o in owner], clusters=[clusters[k] for k, _ in owner]))
     values, labels = [e for _, _, e in errors], [clusters[k] for k, _, _ in errors]
     for name, statistic in dict(median=np.median, mean=np.mean).items():
-        if values: out[f'corner_{name}'] = dict(value=float(statistic(values)), interval=interval(statistic, values, labels))
+        if values: out[f'corner_{name}'] = both(statistic, values, labels)
     return out | dict(turned=sum(e > .5 for e in values)) # found, but read from another side
 
 # %% ../nbs/17_experiment.ipynb #17d00004
@@ -943,7 +949,8 @@ def detector_data(
     settings:DetectorRun,
 ) -> tuple: # scenes that training draws, photographs that are kept apart
     "The two parts of the photographs"
-    if not settings.photos: return Scenes((), settings.seed, settings.size), scene_photos(Scenes((), settings.seed, settings.size, 'validation'), settings.validation_scenes)
+    bare = lambda role: Scenes((), settings.seed, settings.size, role)
+    if not settings.photos: return bare('train'), scene_photos(bare('validation'), settings.validation_scenes)
     train, held = (read_scenes(root/settings.photos, part) for part in ('train', 'validation'))
     return Scenes(tuple(train), settings.seed, settings.size), held
 
@@ -964,7 +971,9 @@ def detector_stage(
     settings:DetectorRun,
 ) -> Stage:
     "The protocol: one stage"
-    return Stage('detection', 'detection', DetectorTask.trains, settings.steps, settings.lr, lr_min=settings.lr / 100, warmup=min(200, settings.steps // 10), weights=loss_weights)
+    s = settings
+    rates = dict(lr=s.lr, lr_min=s.lr / 100, warmup=min(200, s.steps // 10))
+    return Stage('detection', 'detection', DetectorTask.trains, s.steps, weights=loss_weights, **rates)
 
 # %% ../nbs/17_experiment.ipynb #0b03ee9c
 def detector_learner(
@@ -994,9 +1003,11 @@ def run_detector(
         learner = detector_learner(settings, scenes, run_dir, device, save_every)
         net = learner.fit().net
         settle_norms(net, (scenes(range(2**40 + k, 2**40 + k + s.batch_size)).image.to(device) for k in range(0, 320, s.batch_size)))
-        save_detector(net, file, settings=asdict(settings) | dict(photos=Path(settings.photos).name), data=scenes.identity(), scenes_seen=learner.seen)
+        card = dict(settings=asdict(s) | dict(photos=Path(s.photos).name), data=scenes.identity(), scenes_seen=learner.seen)
+        save_detector(net, file, **card)
         net = load_detector(str(file), device) # what is measured is what the file holds
-        metrics = detection_summary(detections(net, held)) | dict(seen=learner.seen, seconds=round(learner.seconds, 1), device=str(device), torch=torch.__version__)
+        metrics = detection_summary(detections(net, held)) | dict(seen=learner.seen, seconds=round(learner.seconds, 1))
+        metrics |= dict(device=str(device), torch=torch.__version__)
         with atomic_write(Path(run_dir)/'metrics.json') as tmp: tmp.write_text(json.dumps(metrics, indent=1))
     return Result(net, learner.history, metrics, Path(run_dir))
 

@@ -437,5 +437,7 @@ def recall_by_width(
     labels, rows = cluster_index(clusters, len(width)), []
     for low, high in zip(edges, edges[1:]):
         here = (width >= low) & (width < high)
-        if here.any(): rows.append(dict(width=f'{low}–{high}' if high < math.inf else f'{low} and more', n=int(here.sum()), recall=float(found[here].mean()), interval=rate_interval(found[here], labels[here])))
+        if not here.any(): continue
+        name = f'{low}–{high}' if high < math.inf else f'{low} and more'
+        rows.append(dict(width=name, n=int(here.sum()), recall=float(found[here].mean()), interval=rate_interval(found[here], labels[here])))
     return rows
