@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['orientations', 'scripts', 'face_shape', 'search_room', 'slack', 'doubtful', 'sizes', 'most_read', 'sure', 'colours',
-           'way_row', 'Found', 'upright', 'read_photo', 'Frame', 'reason', 'open_clip', 'to_picture', 'decoded', 'Clip',
+           'way_row', 'upright', 'read_photo', 'Frame', 'reason', 'open_clip', 'to_picture', 'decoded', 'Clip',
            'judged', 'of_size', 'clip_writer', 'write_clip', 'between_keys', 'plate_view', 'drawn_plates', 'backdrop',
            'paste', 'DrawnClip', 'covers', 'drawn_clip', 'thumbnail', 'found_none', 'oracle', 'sample_photo',
            'sample_clip', 'write_samples', 'load_finder', 'Cut', 'cut_out', 'normal', 'gray', 'face_of', 'likeness',
@@ -31,21 +31,15 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import Draws, KSRError, atomic_write, box_corners, project, quad_homography, rectify
+from .core import Draws, KSRError, atomic_write, best_device, box_corners, project, quad_homography, rectify
+from .detector import Found, find
 from .degradation import PLATE_MM, PX_PER_MM, SCENE_MM, SCENE_ORIGIN_MM, scene, space_pose
+from .experiment import load_detector
 from .plates import decode, layout_names, random_style, render_plates
 from .reading import Reader, Reading
 from .rectifier import from_view, plate_doubt, view_scale
 from .tracks import (Problem, Track, area_average, corner_names, draw_text, encode_image, frame_corners, in_one_buffer, load_photo, longest,
     max_side, min_side, parse_corners, role_seed, suffixes, turn_upright, width_between, write_track)
-
-# %% ../nbs/19_clips.ipynb #19a00005
-@dataclass(frozen=True)
-class Found:
-    "Plates in a picture"
-    boxes:Tensor # (N, 4) px: x0, y0, x1, y1
-    corners:Tensor # (N, 4, 2) px: top left, top right, bottom right, bottom left of the plate as it is read
-    scores:Tensor # (N,) in [0, 1]
 
 # %% ../nbs/19_clips.ipynb #19a00007
 orientations = { # EXIF → transpose first?, axes to flip
@@ -394,10 +388,11 @@ def write_samples(
 def load_finder(
     device:str='auto', # auto | cpu | cuda | mps
     threshold:float=.5, # smallest score
+    weights:str='detector', # name under ksr/weights or a file
 ): # picture (3, h, w) uint8 → `Found`
-    "Stand-in for the shipped detector"
-    photo, clip = (oracle(c) for c in (sample_photo(), sample_clip()))
-    return lambda picture: (photo if picture.shape[1] == 480 else clip)(picture)
+    "The shipped detector"
+    net = load_detector(weights, best_device(device))
+    return partial(find, net, threshold=threshold)
 
 # %% ../nbs/19_clips.ipynb #19a00042
 @dataclass(frozen=True)
