@@ -1,11 +1,12 @@
 """Every notebook by nbdev_test, two at a time, then tests/ by pytest in two halves side by side; seconds for each, the output of what failed, and the count as the last line.
 
 The notebooks run in a copy of the project, so that a run folder left by an earlier test is not taken up again, and your own are left alone."""
-import json, os, re, shutil, subprocess, sys, sysconfig, tempfile, time
+import json, os, re, shutil, signal, subprocess, sys, sysconfig, tempfile, time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+signal.signal(signal.SIGINT, signal.default_int_handler) # a shell's background job ignores Ctrl-C, and so would every process that is tested for hearing it
 root = Path(__file__).resolve().parent.parent
 scripts = Path(sysconfig.get_path('scripts'))
 notebook_limit, pytest_limit = 900, 900 # seconds for one notebook, for all of tests/
