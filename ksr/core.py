@@ -10,11 +10,12 @@ __all__ = ['root', 'canvas', 'hr_canvas', 'plate_box', 'spelt', 'plain_kinds', '
            'atomic_write', 'git_commit', 'shown_path', 'ready_torchvision', 'show_frames', 'as_jpeg']
 
 # %% ../nbs/00_core.ipynb #09285743
-import copy, io, math, os, random, re, subprocess, tempfile
+import copy, io, math, os, random, re, subprocess
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_origin
+from uuid import uuid4
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -348,14 +349,13 @@ def atomic_write(
     "Yield a temporary path; on success it becomes `path`, on failure it is removed and `path` stays as it was"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, tmp = tempfile.mkstemp(prefix='.' + path.name, suffix=path.suffix, dir=path.parent)
-    os.close(fd)
+    tmp = path.with_name(f'.{path.name}{uuid4().hex}{path.suffix}') # made by who writes to it: a signal before that leaves nothing
     try:
-        yield Path(tmp)
+        yield tmp
         os.chmod(tmp, 0o644)
         os.replace(tmp, path)
     except BaseException:
-        Path(tmp).unlink(missing_ok=True)
+        tmp.unlink(missing_ok=True)
         raise
 
 # %% ../nbs/00_core.ipynb #5e771408
