@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['orientations', 'scripts', 'face_shape', 'search_room', 'slack', 'doubtful', 'sizes', 'most_read', 'sure', 'colours',
-           'way_row', 'upright', 'read_photo', 'Frame', 'reason', 'open_clip', 'to_picture', 'decoded', 'Clip',
-           'judged', 'of_size', 'clip_writer', 'write_clip', 'between_keys', 'plate_view', 'drawn_plates', 'backdrop',
-           'paste', 'DrawnClip', 'covers', 'drawn_clip', 'thumbnail', 'found_none', 'oracle', 'sample_photo',
-           'sample_clip', 'write_samples', 'load_finder', 'Cut', 'cut_out', 'normal', 'gray', 'face_of', 'likeness',
-           'moved', 'corners_near', 'snapped', 'Step', 'seen_at', 'carried_on', 'Sighting', 'ClipTrack', 'sighted',
-           'kept', 'Motion', 'grown_boxes', 'overlap', 'matched', 'Following', 'inside', 'Follower', 'Plate', 'follow',
-           'PlateReading', 'crops_of', 'sighting_facts', 'contradiction', 'read_plate', 'overlapped', 'plates_in_photo',
-           'one_sighting', 'file_sha256', 'is_photo', 'Reads', 'file_reading', 'clip_tracks', 'read_file', 'parse_mark',
-           'parse_time', 'check_inside', 'decoded_again', 'backwards', 'walk', 'marked_track', 'read_marked', 'Ways',
-           'draw_plates', 'label', 'annotated']
+           'way_row', 'upright', 'read_photo', 'Frame', 'reason', 'open_clip', 'to_picture', 'decoded', 'clip_seconds',
+           'Clip', 'judged', 'of_size', 'clip_writer', 'write_clip', 'between_keys', 'plate_view', 'drawn_plates',
+           'backdrop', 'paste', 'DrawnClip', 'covers', 'drawn_clip', 'thumbnail', 'found_none', 'oracle',
+           'sample_photo', 'sample_clip', 'write_samples', 'load_finder', 'Cut', 'cut_out', 'normal', 'gray', 'face_of',
+           'likeness', 'moved', 'corners_near', 'snapped', 'Step', 'seen_at', 'carried_on', 'Sighting', 'ClipTrack',
+           'sighted', 'kept', 'Motion', 'grown_boxes', 'overlap', 'matched', 'Following', 'inside', 'Follower', 'Plate',
+           'follow', 'PlateReading', 'crops_of', 'sighting_facts', 'contradiction', 'read_plate', 'overlapped',
+           'plates_in_photo', 'one_sighting', 'file_sha256', 'is_photo', 'Reads', 'file_reading', 'clip_tracks',
+           'read_file', 'parse_mark', 'parse_time', 'check_inside', 'decoded_again', 'backwards', 'walk',
+           'marked_track', 'read_marked', 'Ways', 'draw_plates', 'label', 'annotated']
 
 # %% ../nbs/19_clips.ipynb #19a00002
-import hashlib, math, queue, signal, struct, sys, tempfile, threading
+import hashlib, math, queue, re, signal, struct, sys, tempfile, threading
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
@@ -125,6 +125,14 @@ def decoded(
     except av.FFmpegError: pass # the container breaks off: its length tells, see below
 
 # %% ../nbs/19_clips.ipynb #19a00013
+def clip_seconds(
+    container, stream, # of PyAV
+) -> float: # 0 where the header does not say
+    "How long the pictures go on; Matroska says it in a tag, and the whole file may be longer for its sound"
+    if stream.duration: return float(stream.duration * stream.time_base)
+    if found := re.fullmatch(r'(\d+):(\d+):([\d.]+)', stream.metadata.get('DURATION', '')): return sum(float(n) * u for n, u in zip(found.groups(), (3600, 60, 1)))
+    return (container.duration or 0) / av.time_base if len(container.streams) == 1 else 0.
+
 class Clip:
     "A video file, decoded anew by every call of `frames`"
     def __init__(self,
@@ -132,7 +140,7 @@ class Clip:
     ):
         self.path, self.problems = Path(path), [] # of the last decoding, as text
         with open_clip(path) as (container, stream):
-            whole = stream.duration * stream.time_base if stream.duration else (container.duration or 0) / av.time_base
+            whole = clip_seconds(container, stream)
             self.rate = float(stream.average_rate or 25) # frames a second
             self.length = max(float(whole), stream.frames / self.rate) # seconds; 0 where the header says neither
             self.start = float((stream.start_time or 0) * stream.time_base)
@@ -189,11 +197,12 @@ def clip_writer(
     "Yield `add(picture (3, h, w) uint8, seconds)`"
     ticks, last = Fraction(1, 90000), [-1]
     with atomic_write(path) as tmp:
-        try: video = av.open(str(tmp), 'w')
-        except (av.FFmpegError, ValueError) as e: raise KSRError(f'{path}: no kind of video file; expected .mp4, .mkv or .mov') from e
-        with video:
+        try:
+            video = av.open(str(tmp), 'w')
             stream = video.add_stream('libx264', rate=Fraction(rate).limit_denominator(1001), options={
                 'crf': str(crf), 'preset': 'veryfast', 'threads': '1', 'x264-params': 'sync-lookahead=0:rc-lookahead=0:mbtree=0'}) # the same pictures, the same bytes
+        except (av.FFmpegError, ValueError) as e: raise KSRError(f'{path}: no kind of video file that holds H.264; expected .mp4, .mkv or .mov') from e
+        with video:
             stream.pix_fmt, stream.codec_context.time_base = 'yuv420p', ticks
             def add(picture, time):
                 if last[0] < 0: stream.height, stream.width = (n + n % 2 for n in picture.shape[1:])

@@ -39,6 +39,7 @@ class Photo:
     image:Tensor # (3, h, w) uint8
     corners:Tensor # (N, 4, 2) px, x first, in the plate's own order
     texts:tuple = () # of the plates, '' where not known
+    ignored:Tensor = None # (M, 4, 2) px of plates that are cut off: neither to be found nor wrong if found; None: none
 
 parts = ('train', 'validation') # of marked photographs
 
@@ -61,7 +62,9 @@ def read_scenes(
         if quad is None: raise KSRError(f'{folder}: {track.problems[0].message}')
         marks.setdefault(track.path, []).append((quad, track.text or ''))
     rows = {path: (torch.stack([q for q, _ in found]).float(), tuple(t for _, t in found)) for path, found in marks.items()}
-    return [Photo(p.name, load_photo(p), quads, texts) for p, (quads, texts) in rows.items() if part in (None, part_of(texts, p.name))]
+    held = {t for p, (_, texts) in rows.items() if part_of(texts, p.name) == 'validation' for t in texts if t}
+    mine = lambda p, texts: part is None or part_of(texts, p.name) == part and not (part == 'train' and held & set(texts)) # beside a held plate
+    return [Photo(p.name, load_photo(p), quads, texts) for p, (quads, texts) in rows.items() if mine(p, texts)]
 
 # %% ../nbs/06_detector.ipynb #d6e36e9
 def quad_boxes(
@@ -685,7 +688,7 @@ class Scenes:
         plans = [plan_scene(g, self.photos, self.size) for g in generators]
         numbers = [(i * 64 + k, plate) for i, plan in zip(indices, plans) for k, (plate, _, _) in enumerate(plan.things)]
         plates, signs = ([n for n, plate in numbers if plate == wanted] for wanted in (True, False))
-        drawn_plates = iter(draw_plates(seed, plates) if plates else [])
+        drawn_plates = iter(draw_plates(seed, plates, self.role) if plates else [])
         drawn_signs = iter(draw_signs(Draws(mix(seed, 4), signs)) if signs else [])
         textures = (next(drawn_plates if plate else drawn_signs) for _, plate in numbers)
         images = [photographed(g, paint_scene(g, plan, textures, self.levels, self.size)) for g, plan in zip(generators, plans)]
@@ -760,8 +763,8 @@ def look(
 ) -> Found: # all points that pass, px of the picture
     "One look at a picture"
     device = next(net.parameters()).device
-    image, scale = shrunk(picture.to(device), side)
-    answer = net(image)[0]
+    image, scale = shrunk(picture.cpu(), side) # in whole grey levels, which a GPU does not shrink
+    answer = net(image.to(device))[0]
     points, stride, _ = level_points(*image.shape[-2:], device)
     rows = (answer[:, 0].sigmoid() >= threshold).nonzero()[:, 0]
     score, boxes, corners = decoded(answer[rows], points[rows], stride[rows])

@@ -8,13 +8,14 @@ __all__ = ['roads', 'picture_losses', 'task_parts', 'losses', 'rectifier_sizes',
            'placed_where_unknown', 'reads', 'product_of_reads', 'best_exponent', 'with_truth', 'teach', 'rectification',
            'joint', 'recognition', 'alignment', 'deformation', 'restoration', 'encoded', 'end_to_end', 'stage_weights',
            'protocol_stages', 'Config', 'checked_settings', 'checked_config', 'save_weights', 'weights_file',
-           'read_header', 'load_net', 'take_over', 'autocast', 'measure', 'calibrate', 'calibrate_again', 'summarize',
-           'validation_mix', 'read_rate', 'Answer', 'known_facts', 'clusters_of', 'score', 'judge', 'track_gigaflops',
-           'show_restorations', 'PairTracks', 'Result', 'input_hashes', 'keep_settings', 'open_run', 'origins',
-           'finished_run', 'starting_net', 'training_data', 'conclude', 'run', 'DetectorRun', 'save_detector',
-           'load_detector', 'scene_photos', 'detections', 'corner_errors', 'detection_summary', 'detector_data',
-           'detector_inputs', 'detector_start', 'detector_stage', 'detector_learner', 'run_detector', 'train_worker',
-           'parse_settings', 'start_training', 'ksr_train', 'ksr_calibrate', 'recalibrated']
+           'read_header', 'old_reads', 'load_net', 'take_over', 'autocast', 'measure', 'calibrate', 'calibrate_again',
+           'summarize', 'validation_mix', 'read_rate', 'Answer', 'known_facts', 'clusters_of', 'score', 'judge',
+           'track_gigaflops', 'show_restorations', 'PairTracks', 'Result', 'input_hashes', 'keep_settings', 'open_run',
+           'origins', 'finished_run', 'starting_net', 'training_data', 'conclude', 'run', 'DetectorRun',
+           'save_detector', 'load_detector', 'scene_photos', 'without_ignored', 'detections', 'corner_errors',
+           'detection_summary', 'detector_data', 'detector_inputs', 'detector_start', 'detector_stage',
+           'detector_learner', 'run_detector', 'train_worker', 'parse_settings', 'start_training', 'ksr_train',
+           'ksr_calibrate', 'recalibrated']
 
 # %% ../nbs/17_experiment.ipynb #797cfa55
 import copy, hashlib, json, math, os, platform, sys
@@ -310,8 +311,8 @@ tasks = dict(rectification=rectification, joint=joint, recognition=recognition, 
 restorer_body = tuple(f'restorer.{part}' for part in ('merge', 'stft', 'fuse', 'head'))
 stage_rows = dict( # name → what trains, and what differs from a Stage's defaults; stage 2 leaves alignment and reader alone
     rectification=dict(trains=('rectifier',), frames=(2,)),
-    joint=dict(trains=('reader',), frames=(5, 3, 5, 1, 5, 2), severity=(0., 1.), severity_start=(0., .15), mild=4),
-    joint_more=dict(task='joint', trains=('reader',), frames=(5, 3, 5, 1, 5, 2), mild=4),
+    joint=dict(trains=('reader',), frames=(5, 3, 5, 1, 5, 2), severity=(0., 1.), severity_start=(0., .15), mild=5),
+    joint_more=dict(task='joint', trains=('reader',), frames=(5, 3, 5, 1, 5, 2), mild=5),
     recognition=dict(trains=('recognizer',), frames=(2,), severity=(0., 1.), severity_start=(0., .15)),
     reading=dict(task='recognition', trains=('recognizer',), frames=(2,), options=dict(sharp=.15)),
     flow=dict(task='alignment', trains=('restorer.flow',), frames=(2,), source='flow'),
@@ -434,7 +435,7 @@ def save_weights(
     **card, # more JSON-able facts for the header
 ):
     "Weights as float16, with what is needed to build the network again"
-    header = card | dict(variant=net.variant, size=net.size, exponent=net.exponent, calibration=net.calibration)
+    header = card | dict(variant=net.variant, size=net.size, roads=list(roads[net.variant]), exponent=net.exponent, calibration=net.calibration)
     tensors = {k: v.detach().cpu().half().contiguous() for k, v in net.state_dict().items()}
     with atomic_write(path) as tmp: save_file(tensors, tmp, {'ksr': json.dumps(header)})
 
@@ -458,6 +459,12 @@ def read_header(
         with safe_open(path, 'pt') as f: return json.loads((f.metadata() or {})['ksr'])
     except Exception as e: raise KSRError(f'{path}: not weights of KSR-Net ({type(e).__name__}: {e}); expected a safetensors file written by save_weights') from e
 
+def old_reads(
+    header:dict, # of weights
+) -> int: # how many reads the exponent stands for
+    "Up to 0.6.0 headers named no roads, and the exponent was for each of the two reads of `plus`"
+    return 2 if header['variant'] == 'plus' and 'roads' not in header else 1
+
 def load_net(
     name:str='small', # a name under ksr/weights or a path
     device='cpu', # where the network goes
@@ -467,7 +474,7 @@ def load_net(
     net = KSRNet(header['variant'], header['size'])
     try: net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
     except RuntimeError as e: raise KSRError(f'{path}: does not fit the network {header["variant"]}/{header["size"]}: {e}') from e
-    net.exponent, net.calibration = header.get('exponent', 1.), header.get('calibration')
+    net.exponent, net.calibration = header.get('exponent', 1.) * old_reads(header), header.get('calibration')
     return net.to(device).eval()
 
 # %% ../nbs/17_experiment.ipynb #92bb18db
@@ -897,7 +904,19 @@ def scene_photos(
 ) -> list: # of Photo
     "Composed scenes as photographs with marks"
     batch = scenes(range(n))
-    return [Photo(f'scene {k}', image, batch.corners[(batch.scene == k) & ~batch.ignored]) for k, image in enumerate(batch.image)]
+    marks = lambda k, ignored: batch.corners[(batch.scene == k) & (batch.ignored == ignored)]
+    return [Photo(f'scene {k}', image, marks(k, False), ignored=marks(k, True)) for k, image in enumerate(batch.image)]
+
+def without_ignored(
+    found, # `Found`
+    match:dict, # `match` and `exact` of `detections`
+    boxes:Tensor, # (M, 4) px
+) -> tuple: # the same without finds of no plate whose middle lies in one of the boxes
+    "What must not be found is not wrong if found"
+    middle = found.corners.mean(1)[:, None]
+    inside = ((middle > boxes[:, :2]) & (middle < boxes[:, 2:])).all(-1).any(1)
+    kept = torch.as_tensor(match['match'] >= 0) | ~inside
+    return found[kept], {name: m[kept.numpy()] for name, m in match.items()}
 
 def detections(
     net:Detector, # in eval mode
@@ -910,6 +929,7 @@ def detections(
         found = find(net, p.image, **dict(threshold=.05) | options)
         truth = quad_boxes(p.corners)
         match = {name: match_boxes(found.boxes, found.scores, truth, least) for name, least in (('match', .5), ('exact', .75))}
+        if p.ignored is not None: found, match = without_ignored(found, match, quad_boxes(p.ignored))
         rows.append(dict(name=p.name, found=found, corners=p.corners, cluster=next(filter(None, p.texts), p.name), **match))
     return rows
 
@@ -952,6 +972,7 @@ def detector_data(
     bare = lambda role: Scenes((), settings.seed, settings.size, role)
     if not settings.photos: return bare('train'), scene_photos(bare('validation'), settings.validation_scenes)
     train, held = (read_scenes(root/settings.photos, part) for part in ('train', 'validation'))
+    if not (train and held): raise KSRError(f'{settings.photos}: {len(train)} photographs to train on, {len(held)} to validate with; expected some of each')
     return Scenes(tuple(train), settings.seed, settings.size), held
 
 def detector_inputs(
@@ -1083,5 +1104,5 @@ def recalibrated(
     if not out: raise KSRError("a new calibration needs a file to go to: expected --out FILE")
     header, net = read_header(weights), load_net(weights)
     before = net.exponent, calibrate(net, tracks, seed)
-    save_weights(net, out, **{k: v for k, v in header.items() if k not in ('variant', 'size', 'exponent', 'calibration')})
+    save_weights(net, out, **{k: v for k, v in header.items() if k not in ('variant', 'size', 'roads', 'exponent', 'calibration')})
     return before
