@@ -110,6 +110,7 @@ def check_request(
     if not still and not at: raise KSRError('--corners "x,y x,y x,y x,y": expected --at TIME with it, the time in the clip')
     return marked, None if still else parse_time(at)
 
+# %% ../nbs/23_commands.ipynb #23a00a11
 def flat_name(
     name:str, # of a plate, with the folders it came from
 ) -> str:
