@@ -76,17 +76,18 @@ class KSRNet(nn.Module):
     def __init__(self,
         variant:str='plus', # a key of `roads`
         size:str='small', # a key of the restorer's and the recogniser's sizes
+        join:str='gated', # how the joint reader joins frames: see `ReaderConfig`
     ):
         super().__init__()
         if variant not in roads: raise KSRError(f'variant {variant!r}: expected one of {list(roads)}')
         if size not in R.restorer_sizes: raise KSRError(f'size {size!r}: expected one of {list(R.restorer_sizes)}')
-        self.variant, self.size, self.roads = variant, size, roads[variant]
+        self.variant, self.size, self.join, self.roads = variant, size, join, roads[variant]
         self.exponent, self.calibration = 1., None # of a single read; how it was fitted: see `calibrate`
         self.lpips = None # (image, target) → (B,) in place of the reader's features in the perceptual loss
         self.restorer = R.Restorer(R.RestorerConfig(**(R.restorer_sizes[size] | R.variants[variant])))
         self.recognizer = P.Recognizer(P.RecognizerConfig(**P.recognizer_sizes[size]))
         self.rectifier = CornerNet(RectifierConfig(**rectifier_sizes[size]))
-        self.reader = P.JointReader(P.ReaderConfig(**P.reader_sizes[size])) if 'joint' in self.roads else None
+        self.reader = P.JointReader(P.ReaderConfig(**P.reader_sizes[size], join=join)) if 'joint' in self.roads else None
 
     def forward(self,
         batch, # a Batch
@@ -372,6 +373,7 @@ class Config:
     variant:str = 'plus' # v1 | v2 | final | plus, or a variant of the ablation
     size:str = 'smoke' # smoke | small | base
     protocol:str = 'smoke' # smoke | small | paper
+    join:str = 'gated' # how the joint reader joins frames: gated | attention | mean | product
     stages:tuple[str, ...] = () # stage names, in the order they run; empty: all of the protocol's
     scale:float = 1. # multiplies the protocol's steps
     lr_scale:float = 1. # multiplies the protocol's learning rates
@@ -394,7 +396,7 @@ class Config:
 
     def __post_init__(self):
         check_kinds(self)
-        for name, table in dict(variant=roads, size=R.restorer_sizes, protocol=protocols, perceptual=('recognizer', 'lpips')).items():
+        for name, table in dict(variant=roads, size=R.restorer_sizes, protocol=protocols, join=(*P.joins, 'product'), perceptual=('recognizer', 'lpips')).items():
             if getattr(self, name) not in table: raise KSRError(f'{name}={getattr(self, name)!r}: expected one of {list(table)}')
         SyntheticTracks(typical=self.typical)
         if unknown := [s for s in self.stages if s not in stage_rows]: raise KSRError(f'stages={self.stages}: {unknown} unknown, expected some of {list(stage_rows)}')
@@ -435,7 +437,7 @@ def save_weights(
     **card, # more JSON-able facts for the header
 ):
     "Weights as float16, with what is needed to build the network again"
-    header = card | dict(variant=net.variant, size=net.size, roads=list(roads[net.variant]), exponent=net.exponent, calibration=net.calibration)
+    header = card | dict(variant=net.variant, size=net.size, join=net.join, roads=list(roads[net.variant]), exponent=net.exponent, calibration=net.calibration)
     tensors = {k: v.detach().cpu().half().contiguous() for k, v in net.state_dict().items()}
     with atomic_write(path) as tmp: save_file(tensors, tmp, {'ksr': json.dumps(header)})
 
@@ -471,7 +473,7 @@ def load_net(
 ) -> KSRNet: # in eval mode
     "Build the network its header describes and fill every tensor of it"
     path, header = weights_file(name), read_header(name)
-    net = KSRNet(header['variant'], header['size'])
+    net = KSRNet(header['variant'], header['size'], header.get('join', 'gated'))
     try: net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
     except RuntimeError as e: raise KSRError(f'{path}: does not fit the network {header["variant"]}/{header["size"]}: {e}') from e
     net.exponent, net.calibration = header.get('exponent', 1.) * old_reads(header), header.get('calibration')
@@ -791,8 +793,9 @@ def starting_net(
 ) -> KSRNet:
     "The network as it is before the first step"
     seed_everything(config.seed)
-    net = load_net(config.init) if config.init else KSRNet(config.variant, config.size)
-    if (net.variant, net.size) != (config.variant, config.size): raise KSRError(f'init={config.init!r} is {net.variant}/{net.size}, the settings say {config.variant}/{config.size}')
+    net = load_net(config.init) if config.init else KSRNet(config.variant, config.size, config.join)
+    is_, said = (net.variant, net.size, net.join), (config.variant, config.size, config.join)
+    if is_ != said: raise KSRError(f'init={config.init!r} is {"/".join(is_)}, the settings say {"/".join(said)}')
     if config.reader: take_over(net, config.reader, ('rectifier', 'reader', 'recognizer'))
     if config.aligner: take_over(net, config.aligner, aligning[:2] if 'deformation' in [s.task for s in stages] else aligning)
     if config.perceptual == 'lpips': net.lpips = lpips_distance_of(weights_file(config.lpips) if config.lpips else None)
