@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['views', 'believed', 'Slot', 'Reading', 'slot_table', 'view', 'Reader', 'likelier', 'chosen', 'chosen_rows',
-           'where_found', 'make_reading', 'file_hashes', 'chunks', 'find_folders', 'shared_names', 'refuse_shared',
-           'report', 'out_file', 'write_restored', 'json_file', 'read_folders', 'run_read', 'finish', 'width_class',
-           'Score', 'as_score', 'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
+           'geometric_mean', 'where_found', 'make_reading', 'file_hashes', 'chunks', 'find_folders', 'shared_names',
+           'refuse_shared', 'report', 'out_file', 'write_restored', 'json_file', 'read_folders', 'run_read', 'finish',
+           'width_class', 'Score', 'as_score', 'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
 
 # %% ../nbs/18_reading.ipynb #5127ef0e
 import hashlib, json, signal, sys, zipfile
@@ -177,15 +177,34 @@ def chosen_rows(
     return {k: chosen_rows(v, rows) for k, v in out.items()} if isinstance(out, dict) else out[rows]
 
 # %% ../nbs/18_reading.ipynb #18b00001
+def geometric_mean(
+    one:Tensor, # (B, R, 7, 36) log-probabilities
+    other:Tensor, # as one, or (B, 1, 7, 36)
+) -> Tensor: # as one
+    "Of two reads, normalised"
+    two = torch.stack(torch.broadcast_tensors(one, other), 2)
+    return P.product_rule(two.flatten(0, 1), torch.tensor([.5, .5])).unflatten(0, one.shape[:2])
+
+@patch
+def with_found(self:Reader,
+    out:dict, # of `read_frames`, at corners that were given
+    batch:Batch, # with native frames
+) -> dict: # the same, of both reads
+    "Corners by hand and by the rectifier are off in ways of their own: what both reads agree on"
+    with autocast(self.device): more = reads(self.net, placed_by(self.net, batch).frames)
+    by_road = {road: geometric_mean(log_p, more[road].float().cpu()) for road, log_p in out['by_road'].items()}
+    return out | dict(by_road=by_road, log_p=self.net.fuse(by_road))
+
 @patch
 @torch.no_grad()
 def read_batch(self:Reader,
     batch:Batch, # with native frames
 ) -> dict: # of `read_frames`, and placed: a `Placed` on the CPU, asis (B,) bool
-    "Rectify and read; where the corners are not believed, the frames as they are too"
+    "Rectify and read; at given corners and at found ones; where the corners are not believed, the frames as they are too"
     batch, given = batch.to(self.device), batch.corners.to(self.device) if self.corners == 'given' else None
     placed = placed_by(self.net, batch, given)
     out, rows = self.read_frames(placed.frames), (placed.doubt > believed).nonzero()[:, 0].cpu()
+    if given is not None: out = self.with_found(out, batch)
     asis = torch.zeros(len(batch), dtype=torch.bool)
     if len(rows):
         other = self.read_frames(as_they_are(batch.native[rows], batch.size[rows]))
