@@ -11,9 +11,10 @@ __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sk
            'seeds_table', 'Look', 'look', 'order', 'cell', 'cells', 'escaped', 'heading_lines', 'latex_table',
            'compare', 'neighbour_tests', 'new_figure', 'styled', 'save_figure', 'preview', 'rate_bars', 'spoiled_sets',
            'spoiled_curves', 'risk_coverage_curves', 'texts_of', 'confusion_figure', 'covers', 'free_place', 'beside',
-           'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve', 'power_law', 'learning_curve', 'load_history',
-           'training_curves', 'Pictures', 'read_image', 'missing_files', 'load_pictures', 'show_read', 'inches',
-           'qualitative_strip', 'load_maps', 'maps_figure', 'alignment_figure', 'fusion_figure']
+           'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve', 'power_law', 'load_learning',
+           'learning_curve', 'load_history', 'training_curves', 'Pictures', 'read_image', 'missing_files',
+           'load_pictures', 'show_read', 'inches', 'qualitative_strip', 'load_maps', 'maps_figure', 'alignment_figure',
+           'fusion_figure']
 
 # %% ../nbs/22_figures.ipynb #3617bacc
 import csv, io, json, math
@@ -670,6 +671,15 @@ def power_law(
     "Least squares in logarithms"
     slope, start = np.polyfit(np.log(seen), np.log(1 - np.asarray(rate)), 1)
     return math.exp(start), -slope
+
+def load_learning(
+    path, # JSON: a list of dicts, each with tracks_seen and sets: name → dict(rate, interval)
+) -> list: # of them, empty where there is no file
+    "Rates of one reader at stages of its training"
+    if not Path(path).is_file(): return []
+    rows = json.loads(Path(path).read_text(encoding='utf-8'))
+    refuse_unless(rows and all('tracks_seen' in r and 'sets' in r for r in rows), path, 'rows without tracks_seen and sets')
+    return rows
 
 @styled
 def learning_curve(
