@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['parts', 'strides', 'ranges', 'reach', 'bins', 'answers', 'loss_weights', 'PLATE_PX', 'counts_from', 'heard_from',
-           'Photo', 'part_of', 'read_scenes', 'quad_boxes', 'longest_side', 'quarter_turned', 'plate_scaled',
-           'level_points', 'owners', 'DetectorConfig', 'conv_norm', 'Residual', 'Head', 'Detector', 'distances',
-           'decoded', 'focal_loss', 'overlaps', 'distribution_loss', 'corners_loss', 'SceneBatch', 'batch_owners',
-           'detection_losses', 'DetectorTask', 'overlap_any', 'paste', 'anywhere', 'log_uniform', 'free_place',
-           'views_of', 'look_at', 'moved', 'show_photo', 'draw_background', 'lettering', 'draw_signs', 'draw_plates',
-           'Plan', 'split_panes', 'seen_share', 'plan_pane', 'plan_scene', 'covered_gain', 'holder', 'paint_scene',
-           'blur_kernel', 'photographed', 'Scenes', 'draw_quads', 'show_scenes', 'Found', 'shrunk', 'look', 'distinct',
-           'agreed', 'find', 'settle_norms']
+           'Photo', 'part_of', 'photos_digest', 'read_scenes', 'quad_boxes', 'longest_side', 'quarter_turned',
+           'plate_scaled', 'level_points', 'owners', 'DetectorConfig', 'conv_norm', 'Residual', 'Head', 'Detector',
+           'distances', 'decoded', 'focal_loss', 'overlaps', 'distribution_loss', 'corners_loss', 'SceneBatch',
+           'batch_owners', 'detection_losses', 'DetectorTask', 'overlap_any', 'paste', 'anywhere', 'log_uniform',
+           'free_place', 'views_of', 'look_at', 'moved', 'show_photo', 'draw_background', 'lettering', 'draw_signs',
+           'draw_plates', 'Plan', 'split_panes', 'seen_share', 'plan_pane', 'plan_scene', 'covered_gain', 'holder',
+           'paint_scene', 'blur_kernel', 'photographed', 'Scenes', 'draw_quads', 'show_scenes', 'Found', 'shrunk',
+           'look', 'distinct', 'agreed', 'find', 'settle_norms', 'photo_crop', 'PhotoCrops']
 
 # %% ../nbs/06_detector.ipynb #d6cb368
 import hashlib, io, math
@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from .core import Draws, KSRError, box_corners, check_kinds, mix, pixel_grid, project, quad_homography
 from .degradation import plate_corners, space_pose
 from .plates import alphabet, coverage, glyph_field, layout_names, random_style, render_plates
-from .tracks import area_average, check_role, draw_text, load_photo, pixels, read_marks, role_seed
+from .tracks import (Batch, SyntheticTracks, Track, area_average, check_role, collate, decode_image, draw_text, encode_image, frame_corners,
+    load_photo, pixels, read_marks, role_seed, turn_upright)
 
 # %% ../nbs/06_detector.ipynb #d671727
 @dataclass(frozen=True)
@@ -50,6 +51,14 @@ def part_of(
     "Where a photograph belongs; depends on its texts alone, or on its name where there are none"
     numbers = [int(hashlib.sha256(key.encode()).hexdigest(), 16) % 5 for key in [t for t in texts if t] or [name]]
     return parts[0 in numbers]
+
+def photos_digest(
+    photos, # of Photo
+) -> str: # SHA-256
+    "Of names, pixels and corners"
+    digest = hashlib.sha256()
+    for p in photos: digest.update(p.name.encode() + p.image.numpy().tobytes() + p.corners.numpy().tobytes())
+    return digest.hexdigest()
 
 def read_scenes(
     folder, # of photographs, with photos.csv or corners.csv
@@ -676,9 +685,7 @@ class Scenes:
 
     def identity(self) -> dict:
         "What the scenes depend on"
-        digest = hashlib.sha256()
-        for p in self.photos: digest.update(p.name.encode() + p.image.numpy().tobytes() + p.corners.numpy().tobytes())
-        return dict(source='Scenes', photos=len(self.photos), seed=self.seed, size=self.size, role=self.role, sha256=digest.hexdigest())
+        return dict(source='Scenes', photos=len(self.photos), seed=self.seed, size=self.size, role=self.role, sha256=photos_digest(self.photos))
 
     @torch.no_grad()
     def __call__(self, indices, severity=None, frames=None) -> SceneBatch: # severity and frames mean nothing here
@@ -835,3 +842,47 @@ def settle_norms(
     for image in batches: net(image)
     net.eval()
     for m, old in zip(norms, momentum): m.momentum = old
+
+# %% ../nbs/06_detector.ipynb #d6c00002
+def photo_crop(
+    photo:Photo,
+    k:int, # which of its plates
+    generator:torch.Generator,
+    widths:tuple=(24., 160.), # of the plate, px; never wider than it is
+) -> tuple: # frame (3, h, w) uint8, corners (4, 2) px
+    "A plate cut out, shrunk and lit in another way every time"
+    draw = lambda lo, hi: lo + (hi - lo) * torch.rand((), generator=generator).item()
+    image, quad = turn_upright(photo.image, photo.corners[k])
+    width, limit = longest_side(quad).item(), torch.tensor(image.shape[:0:-1])
+    room = torch.tensor([draw(.02, .22) for _ in range(4)]) * width
+    lo, hi = (quad.amin(0) - room[:2]).floor().long().clamp(min=0), (quad.amax(0) + room[2:]).ceil().long().minimum(limit)
+    scale = max(1., width / math.exp(draw(*map(math.log, widths))))
+    piece = image[:, lo[1]:hi[1], lo[0]:hi[0]]
+    small = area_average(piece, [max(4, int(s / scale)) for s in piece.shape[1:]], scale).float()
+    lit = small * draw(.5, 1.3) + draw(-15., 15.) + draw(0., 6.) * torch.randn(small.shape, generator=generator)
+    return decode_image(io.BytesIO(encode_image(lit.clamp(0, 255).round().byte(), 'jpg', int(draw(40, 95)))))[0], (quad - lo) / scale
+
+@dataclass(frozen=True)
+class PhotoCrops:
+    "Drawn tracks and, in every other batch, plates of photographs with their corners and no text"
+    drawn:SyntheticTracks
+    photos:tuple # of Photo
+
+    def track(self, number:int, T:int) -> Track:
+        "One plate, cut out T times"
+        generator = torch.Generator().manual_seed(mix(role_seed(self.drawn.seed, self.drawn.role), number))
+        photo = self.photos[torch.randint(len(self.photos), (), generator=generator)]
+        k = torch.randint(len(photo.corners), (), generator=generator).item()
+        frames, quads = zip(*(photo_crop(photo, k, generator) for _ in range(T)))
+        corners = frame_corners(torch.stack(quads), 'jpg')
+        return Track(str(number), list(frames), list(corners), corners=corners)
+
+    def __call__(self, indices, severity=None, frames=None) -> Batch:
+        "The tracks with these numbers; the first of them decides whether they are drawn"
+        numbers, T = list(indices), frames or self.drawn.T
+        if numbers[0] // len(numbers) % 2 == 0: return self.drawn.batch(numbers, severity, frames)
+        return collate([self.track(i, T) for i in numbers], T).to(self.drawn.device)
+
+    def identity(self) -> dict:
+        "What they depend on"
+        return dict(source='PhotoCrops', drawn=self.drawn.identity(), photos=len(self.photos), sha256=photos_digest(self.photos))

@@ -11,9 +11,9 @@ __all__ = ['roads', 'picture_losses', 'task_parts', 'losses', 'rectifier_sizes',
            'read_header', 'old_reads', 'load_net', 'take_over', 'autocast', 'measure', 'calibrate', 'calibrate_again',
            'summarize', 'validation_mix', 'read_rate', 'Answer', 'known_facts', 'clusters_of', 'score', 'judge',
            'track_gigaflops', 'show_restorations', 'PairTracks', 'Result', 'input_hashes', 'keep_settings', 'open_run',
-           'origins', 'finished_run', 'starting_net', 'training_data', 'conclude', 'run', 'DetectorRun',
-           'save_detector', 'load_detector', 'scene_photos', 'without_ignored', 'detections', 'corner_errors',
-           'detection_summary', 'detector_data', 'detector_inputs', 'detector_start', 'detector_stage',
+           'origins', 'finished_run', 'starting_net', 'further_sources', 'training_data', 'conclude', 'run',
+           'DetectorRun', 'save_detector', 'load_detector', 'scene_photos', 'without_ignored', 'detections',
+           'corner_errors', 'detection_summary', 'detector_data', 'detector_inputs', 'detector_start', 'detector_stage',
            'detector_learner', 'run_detector', 'train_worker', 'parse_settings', 'start_training', 'ksr_train',
            'ksr_calibrate', 'recalibrated']
 
@@ -41,7 +41,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from . import restorer as R, recognizer as P
 from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds, hr_canvas, mix, ready_torchvision, reference_index, resize, root,
     seed_everything, show_frames)
-from .detector import (Detector, DetectorConfig, DetectorTask, Found, Photo, Scenes, counts_from, find, longest_side,
+from .detector import (PhotoCrops, Detector, DetectorConfig, DetectorTask, Found, Photo, Scenes, counts_from, find, longest_side,
     loss_weights, quad_boxes, read_scenes, settle_norms)
 from .flow import disturbed_flow, end_point_error, flow_loss, flow_pairs, photometric_loss, supports, track_flow
 from .learner import Learner, LearnerConfig, Stage, check_identity, join_processes, run_lock
@@ -312,6 +312,7 @@ tasks = dict(rectification=rectification, joint=joint, recognition=recognition, 
 restorer_body = tuple(f'restorer.{part}' for part in ('merge', 'stft', 'fuse', 'head'))
 stage_rows = dict( # name → what trains, and what differs from a Stage's defaults; stage 2 leaves alignment and reader alone
     rectification=dict(trains=('rectifier',), frames=(2,)),
+    photographed=dict(task='rectification', trains=('rectifier',), frames=(2,), source='photos'),
     joint=dict(trains=('reader',), frames=(5, 3, 5, 1, 5, 2), severity=(0., 1.), severity_start=(0., .15), mild=5),
     joint_more=dict(task='joint', trains=('reader',), frames=(5, 3, 5, 1, 5, 2), mild=5),
     recognition=dict(trains=('recognizer',), frames=(2,), severity=(0., 1.), severity_start=(0., .15)),
@@ -323,7 +324,7 @@ stage_rows = dict( # name → what trains, and what differs from a Stage's defau
     end_to_end=dict(trains=('restorer', 'recognizer')),
     guided=dict(task='end_to_end', trains=restorer_body),
     polish=dict(task='end_to_end', trains=('restorer.head',), parts=picture_losses)) # parts: fewer than the task's
-on_request = ('guided', 'joint_more') # these run only where they are named
+on_request = ('guided', 'joint_more', 'photographed') # these run only where they are named
 
 def stage_weights(
     variant:str, # a key of `losses`
@@ -338,9 +339,9 @@ def stage_weights(
 # %% ../nbs/17_experiment.ipynb #5801e86c
 protocols = dict( # name → stage → steps, peak learning rate, cycles; and the end of every cycle
     smoke=dict(lr_min=1e-5) | {stage: (2, 1e-3, 1) for stage in stage_rows},
-    small=dict(lr_min=2e-5, rectification=(4200, 2e-3, 1), joint=(9000, 1.2e-3, 1), joint_more=(9000, 6e-4, 1), recognition=(3800, 1e-3, 1), reading=(3200, 8e-4, 1), flow=(300, 4e-3, 1), alignment=(300, 4e-3, 1), deformation=(1500, 4e-3, 1),
+    small=dict(lr_min=2e-5, rectification=(4200, 2e-3, 1), photographed=(1500, 1e-3, 1), joint=(9000, 1.2e-3, 1), joint_more=(9000, 6e-4, 1), recognition=(3800, 1e-3, 1), reading=(3200, 8e-4, 1), flow=(300, 4e-3, 1), alignment=(300, 4e-3, 1), deformation=(1500, 4e-3, 1),
         restoration=(500, 1.5e-3, 1), end_to_end=(1000, 5e-4, 1), guided=(1000, 1e-3, 1), polish=(250, 1e-3, 1)),
-    paper=dict(lr_min=1e-7, rectification=(15000, 2e-3, 1), joint=(60000, 1e-3, 1), joint_more=(60000, 5e-4, 1), recognition=(30000, 1e-3, 1), reading=(0, 2e-4, 1), flow=(6000, 2e-4, 1), alignment=(6000, 2e-4, 1), deformation=(6000, 2e-4, 1),
+    paper=dict(lr_min=1e-7, rectification=(15000, 2e-3, 1), photographed=(5000, 1e-3, 1), joint=(60000, 1e-3, 1), joint_more=(60000, 5e-4, 1), recognition=(30000, 1e-3, 1), reading=(0, 2e-4, 1), flow=(6000, 2e-4, 1), alignment=(6000, 2e-4, 1), deformation=(6000, 2e-4, 1),
         restoration=(15000, 2e-4, 1), end_to_end=(30000, 2e-4, 4), guided=(30000, 2e-4, 4), polish=(3000, 2e-4, 1)))
 
 # %% ../nbs/17_experiment.ipynb #b331601a
@@ -389,6 +390,7 @@ class Config:
     aligner:str = '' # weights whose flow network and Φ are taken over, and the deformable attention too where no stage `deformation` trains one anew; empty: those of `init`
     data:str = '' # folder of real labelled tracks that half of the training tracks are taken from; empty: none
     flow_data:str = '' # folder that holds FlyingChairs or Sintel as torchvision lays them out, for the stage `flow`; empty: none, and no such stage
+    photos:str = '' # folder of marked photographs whose train part the stage `photographed` shows the rectifier; empty: none
     typical:tuple[str, ...] = () # parts of the generator whose variation is left out: plates, scene, camera
     compile:bool = False # compile the readers (needs a C++ compiler on a CPU)
     validation_tracks:int = 500 # drawn tracks of the role `validation` that are measured after every stage and at the end
@@ -406,6 +408,7 @@ class Config:
 
     def check_values(self):
         if 'flow' in self.stages and not self.flow_data: raise KSRError(f'stages={self.stages}: the stage flow needs flow_data, a folder with FlyingChairs or Sintel')
+        if ('photographed' in self.stages) != bool(self.photos): raise KSRError(f'stages={self.stages}, photos={self.photos!r}: the stage photographed, and it alone, needs photos, a folder of marked photographs')
         for name in ('batch_size', 'accumulate', 'validation_tracks', 'calibration_tracks', 'scale', 'lr_scale'):
             if getattr(self, name) <= 0: raise KSRError(f'{name}={getattr(self, name)}: expected > 0')
         if self.seed < 0: raise KSRError(f'seed={self.seed}: expected ≥ 0')
@@ -781,7 +784,7 @@ def finished_run(
     "May its weights be taken instead of training?"
     path = Path(run_dir)/'model.safetensors'
     if not path.exists(): return False
-    further = dict(flow=PairTracks(root/config.flow_data, config.seed)) if config.flow_data else {}
+    further = further_sources(config)
     sources = dict(data=training_data(config, torch.device('cpu'))[0]) | further
     check_identity(read_header(path).get('origins', {}), origins(config, {k: s.identity() for k, s in sources.items()}), path)
     return True
@@ -802,6 +805,14 @@ def starting_net(
     if config.compile:
         for part in filter(None, (net.recognizer.encoder, net.reader)): part.compile(dynamic=False)
     return net
+
+def further_sources(
+    config:Config, # the settings
+) -> dict: # name → what stages that name it draw from
+    "Pairs with exact flow; marked photographs in turn with drawn tracks"
+    found = dict(flow=PairTracks(root/config.flow_data, config.seed)) if config.flow_data else {}
+    if config.photos: found['photos'] = PhotoCrops(SyntheticTracks(config.seed, role='train', typical=config.typical), tuple(read_scenes(root/config.photos, 'train')))
+    return found
 
 def training_data(
     config:Config, # the settings
@@ -842,7 +853,7 @@ def run(
     rank, _, device = join_processes(best_device(device))
     with run_lock(run_dir) if rank == 0 else nullcontext():
         if rank == 0: open_run(config, run_dir)
-        further = dict(flow=PairTracks(root/config.flow_data, config.seed)) if config.flow_data else {}
+        further = further_sources(config)
         stages = protocol_stages(config.protocol, config.variant, config.scale, config.stages, config.lr_scale, config.teacher, tuple(further))
         data, held = training_data(config, device, lambda problem: rank or print(problem, file=sys.stderr))
         validation = SyntheticTracks(config.seed, role='validation', device=device)
