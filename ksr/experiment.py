@@ -1038,7 +1038,7 @@ def run_detector(
         learner = detector_learner(settings, scenes, run_dir, device, save_every)
         net = learner.fit().net
         settle_norms(net, (scenes(range(2**40 + k, 2**40 + k + s.batch_size)).image.to(device) for k in range(0, 320, s.batch_size)))
-        card = dict(settings=asdict(s) | dict(photos=Path(s.photos).name), data=scenes.identity(), scenes_seen=learner.seen)
+        card = dict(settings=asdict(s) | dict(photos=Path(s.photos).name, init=Path(s.init).name), data=scenes.identity(), scenes_seen=learner.seen)
         save_detector(net, file, **card)
         net = load_detector(str(file), device) # what is measured is what the file holds
         metrics = detection_summary(detections(net, held)) | dict(seen=learner.seen, seconds=round(learner.seconds, 1))
