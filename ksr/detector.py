@@ -792,6 +792,8 @@ def distinct(
     return kept
 
 # %% ../nbs/06_detector.ipynb #d6a90002
+heard_from = .1 # score from which on a point has a say in where the corners are
+
 def agreed(
     every:Found, # all points of a picture that have something to say
     rows:list, # those that are kept
@@ -800,13 +802,13 @@ def agreed(
 ) -> Tensor: # (K, 4, 2) px
     "The mean of what all points say of each kept one's corners, by squared score"
     same = overlaps(every.boxes[rows, None].expand(-1, len(every), 4), every.boxes.expand(len(rows), -1, 4))[0] >= overlap
-    apart = (every.corners - every.corners[rows, None]).norm(dim=-1).mean(-1) / longest_side(every.corners[rows])[:, None]
-    weight = every.scores**2 * (same & (apart < near))
+    apart = (every.corners - every.corners[rows, None]).norm(dim=-1).mean(-1) / longest_side(every.corners[rows]).clamp(min=1e-6)[:, None]
+    heard = same & (apart < near) & (every.scores >= heard_from)
+    heard[range(len(rows)), rows] = True # whatever else, it has a say in itself
+    weight = every.scores**2 * heard
     return einsum(weight / weight.sum(1, keepdim=True), every.corners, 'k n, n p xy -> k p xy')
 
 # %% ../nbs/06_detector.ipynb #d6a90004
-heard_from = .1 # score from which on a point has a say in where the corners are
-
 def find(
     net:Detector, # in eval mode
     picture:Tensor, # (3, h, w) uint8, of any size

@@ -10,17 +10,17 @@ __all__ = ['roads', 'picture_losses', 'task_parts', 'losses', 'rectifier_sizes',
            'protocol_stages', 'Config', 'checked_settings', 'checked_config', 'save_weights', 'weights_file',
            'read_header', 'old_reads', 'load_net', 'take_over', 'autocast', 'measure', 'calibrate', 'calibrate_again',
            'summarize', 'validation_mix', 'read_rate', 'Answer', 'known_facts', 'clusters_of', 'score', 'judge',
-           'track_gigaflops', 'show_restorations', 'PairTracks', 'Result', 'input_hashes', 'keep_settings', 'open_run',
-           'origins', 'finished_run', 'starting_net', 'further_sources', 'training_data', 'conclude', 'run',
-           'DetectorRun', 'save_detector', 'load_detector', 'scene_photos', 'without_ignored', 'detections',
-           'corner_errors', 'detection_summary', 'detector_data', 'detector_inputs', 'detector_start', 'detector_stage',
-           'detector_learner', 'run_detector', 'train_worker', 'parse_settings', 'start_training', 'ksr_train',
-           'ksr_calibrate', 'recalibrated']
+           'track_gigaflops', 'show_restorations', 'PairTracks', 'Result', 'input_hashes', 'with_defaults',
+           'keep_settings', 'open_run', 'origins', 'finished_run', 'starting_net', 'further_sources', 'training_data',
+           'conclude', 'run', 'DetectorRun', 'save_detector', 'load_detector', 'scene_photos', 'without_ignored',
+           'detections', 'corner_errors', 'detection_summary', 'detector_data', 'detector_inputs', 'detector_start',
+           'detector_stage', 'detector_learner', 'run_detector', 'train_worker', 'parse_settings', 'start_training',
+           'ksr_train', 'ksr_calibrate', 'recalibrated']
 
 # %% ../nbs/17_experiment.ipynb #797cfa55
 import copy, hashlib, json, math, os, platform, sys
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -80,6 +80,7 @@ class KSRNet(nn.Module):
     ):
         super().__init__()
         if variant not in roads: raise KSRError(f'variant {variant!r}: expected one of {list(roads)}')
+        if join != 'gated' and 'joint' not in roads[variant]: raise KSRError(f'join={join!r}: the variant {variant!r} has no joint reader; expected gated')
         if size not in R.restorer_sizes: raise KSRError(f'size {size!r}: expected one of {list(R.restorer_sizes)}')
         self.variant, self.size, self.join, self.roads = variant, size, join, roads[variant]
         self.exponent, self.calibration = 1., None # of a single read; how it was fitted: see `calibrate`
@@ -400,6 +401,7 @@ class Config:
         check_kinds(self)
         for name, table in dict(variant=roads, size=R.restorer_sizes, protocol=protocols, join=(*P.joins, 'product'), perceptual=('recognizer', 'lpips')).items():
             if getattr(self, name) not in table: raise KSRError(f'{name}={getattr(self, name)!r}: expected one of {list(table)}')
+        if self.join != 'gated' and 'joint' not in roads[self.variant]: raise KSRError(f'join={self.join!r}: the variant {self.variant!r} has no joint reader; expected gated')
         SyntheticTracks(typical=self.typical)
         if unknown := [s for s in self.stages if s not in stage_rows]: raise KSRError(f'stages={self.stages}: {unknown} unknown, expected some of {list(stage_rows)}')
         if len(set(self.stages)) < len(self.stages): raise KSRError(f'stages={self.stages}: expected each at most once')
@@ -491,6 +493,8 @@ def take_over(
     parts:tuple, # dotted names of submodules; one that `net` has not (v1 has no deformable attention) is left out
 ):
     "Trained parts of other weights, every tensor of them"
+    theirs = read_header(name).get('join', 'gated')
+    if 'reader' in parts and net.reader and theirs != net.join: raise KSRError(f'{weights_file(name)}: joins frames by {theirs}, the settings say {net.join}')
     tensors = {k: v.float() for k, v in load_file(weights_file(name)).items()}
     for part in (p for p in parts if p in dict(net.named_modules())):
         own = {k.removeprefix(f'{part}.'): v for k, v in tensors.items() if k.startswith(f'{part}.')}
@@ -680,9 +684,10 @@ def judge(
 def track_gigaflops(
     variant:str, # of the network
     size:str, # of the network
+    join:str='gated', # of the network
 ) -> dict: # 10⁹ operations of one five-frame track: rectifier, restorer, readers, total
     "What a track costs; attention as plain products, which the counter knows"
-    net, size = KSRNet(variant, size).eval(), torch.tensor([[24, 56]] * 5)
+    net, size = KSRNet(variant, size, join).eval(), torch.tensor([[24, 56]] * 5)
     with sdpa_kernel(SDPBackend.MATH):
         finding, restoring = R.gigaflops(lambda frames: net.rectifier(frames[0], size), (1, 5, 3, 24, 56)), R.gigaflops(net.restorer)
         reading = R.gigaflops(lambda frames: reads(net, frames)) - (restoring if 'image' in net.roads else 0)
@@ -752,6 +757,13 @@ def input_hashes(
     if config.perceptual == 'lpips' and not config.lpips and (hub := Path(torch.hub.get_dir())/'checkpoints'/vgg16_file).is_file(): files['lpips'] = hub
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
 
+def with_defaults(
+    settings, # dataclass
+    kept:dict, # its fields as an earlier version kept them, and more
+) -> dict: # with the fields that came later
+    "What was not yet a setting was as its default says"
+    return {f.name: f.default for f in fields(settings) if f.default is not MISSING} | kept
+
 def keep_settings(
     settings, # dataclass
     run_dir, # folder of the run
@@ -759,7 +771,7 @@ def keep_settings(
 ) -> Path: # the folder
     "Make the folder, or check that it belongs to the same settings"
     path, mine = Path(run_dir)/'config.json', asdict(settings) | more
-    if path.exists(): check_identity(json.loads(path.read_text()), mine, path)
+    if path.exists(): check_identity(with_defaults(settings, json.loads(path.read_text())), mine, path)
     with atomic_write(path) as tmp: tmp.write_text(json.dumps(mine, indent=1))
     return path.parent
 
@@ -786,7 +798,9 @@ def finished_run(
     if not path.exists(): return False
     further = further_sources(config)
     sources = dict(data=training_data(config, torch.device('cpu'))[0]) | further
-    check_identity(read_header(path).get('origins', {}), origins(config, {k: s.identity() for k, s in sources.items()}), path)
+    known = read_header(path).get('origins', {})
+    if 'config' in known: known = known | dict(config=with_defaults(config, known['config']))
+    check_identity(known, origins(config, {k: s.identity() for k, s in sources.items()}), path)
     return True
 
 # %% ../nbs/17_experiment.ipynb #73cf9f5f
@@ -811,8 +825,10 @@ def further_sources(
 ) -> dict: # name → what stages that name it draw from
     "Pairs with exact flow; marked photographs in turn with drawn tracks"
     found = dict(flow=PairTracks(root/config.flow_data, config.seed)) if config.flow_data else {}
-    if config.photos: found['photos'] = PhotoCrops(SyntheticTracks(config.seed, role='train', typical=config.typical), tuple(read_scenes(root/config.photos, 'train')))
-    return found
+    if not config.photos: return found
+    photos = tuple(read_scenes(root/config.photos, 'train'))
+    if not photos: raise KSRError(f'{config.photos}: no photograph of the train part; expected some')
+    return found | dict(photos=PhotoCrops(SyntheticTracks(config.seed, role='train', typical=config.typical), photos))
 
 def training_data(
     config:Config, # the settings

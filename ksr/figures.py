@@ -669,7 +669,7 @@ def power_law(
     rate, # (n,) recognition rates, < 1
 ) -> tuple: # (a, b) of 1 − rate = a · seen⁻ᵇ
     "Least squares in logarithms"
-    slope, start = np.polyfit(np.log(seen), np.log(1 - np.asarray(rate)), 1)
+    slope, start = np.polyfit(np.log(seen), np.log(np.clip(1 - np.asarray(rate), 1e-3, 1)), 1) # nobody is known to err less often
     return math.exp(start), -slope
 
 def load_learning(
@@ -677,10 +677,13 @@ def load_learning(
 ) -> list: # of them, empty where there is no file
     "Rates of one reader at stages of its training"
     if not Path(path).is_file(): return []
-    rows = json.loads(Path(path).read_text(encoding='utf-8'))
-    refuse_unless(rows and all('tracks_seen' in r and 'sets' in r for r in rows), path, 'rows without tracks_seen and sets')
+    try: rows = json.loads(Path(path).read_text(encoding='utf-8'))
+    except ValueError as e: raise KSRError(f'{path}: no JSON ({e})') from e
+    fine = isinstance(rows, list) and rows and all(isinstance(r, dict) and {'tracks_seen', 'sets'} <= set(r) for r in rows)
+    refuse_unless(fine, path, 'expected a list of rows with tracks_seen and sets')
     return rows
 
+# %% ../nbs/22_figures.ipynb #418a7401
 @styled
 def learning_curve(
     rows:list, # dicts: tracks_seen, and sets: name → dict(rate, interval)
@@ -692,10 +695,13 @@ def learning_curve(
     for ax, (title, named) in zip(axes[0], panels.items()):
         for (label, name), color, marker in zip(named.items(), [blue, vermillion, green, orange], 'osD^'):
             known = [r for r in rows if name in r['sets']]
+            if not known: continue
             seen, rate = (np.array(v, float) for v in ([r['tracks_seen'] for r in known], [r['sets'][name]['rate'] for r in known]))
-            (a, b), further = power_law(seen, rate), np.geomspace(seen.min(), ahead * seen.max(), 40)
-            ax.plot(seen, rate, color=color, marker=marker, ls='', label=f'{label}: {1 - a * (ahead * seen.max())**-b:.2f} at {ahead:g} ×')
-            ax.plot(further, 1 - a * further**-b, color=color, ls='--', lw=.8)
+            fit = power_law(seen, rate) if len(known) > 1 else None
+            then = f': {1 - fit[0] * (ahead * seen.max())**-fit[1]:.2f} at {ahead:g} ×' if fit else ''
+            ax.plot(seen, rate, color=color, marker=marker, ls='', label=label + then)
+            further = np.geomspace(seen.min(), ahead * seen.max(), 40)
+            if fit: ax.plot(further, 1 - fit[0] * further**-fit[1], color=color, ls='--', lw=.8)
             for x, r in zip(seen, known): ax.plot([x, x], r['sets'][name]['interval'], color=color, lw=.7)
         log_ticks(ax, [r['tracks_seen'] for r in rows] + [ahead * max(r['tracks_seen'] for r in rows)])
         ax.tick_params(axis='x', labelrotation=45)
