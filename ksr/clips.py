@@ -663,13 +663,16 @@ def matched(
     seen:list, # M (16, 48) faces of these
     weight:float=.5, # w
     least:float=.1, # smallest overlap of a pair
+    followed=(), # N bool: the place is known from this very frame; empty: no
 ) -> list: # of (i, j)
     "Pairs at the least cost"
     if not quads or not found: return []
     shared = overlap(grown_boxes(quads), grown_boxes(found))
+    known = torch.tensor(followed or [False] * len(quads))[:, None]
+    near = torch.where(known, overlap(grown_boxes(quads, 0), grown_boxes(found, 0)), shared) > least
     alike = torch.tensor([[likeness(a, b) for b in seen] for a in faces])
-    cost = torch.where(shared > least, 1 - shared + weight * (1 - alike), 10.)
-    return [(i, j) for i, j in zip(*(v.tolist() for v in linear_sum_assignment(cost.numpy()))) if shared[i, j] > least]
+    cost = torch.where(near, 1 - shared + weight * (1 - alike), 10.)
+    return [(i, j) for i, j in zip(*(v.tolist() for v in linear_sum_assignment(cost.numpy()))) if near[i, j]]
 
 # %% ../nbs/19_clips.ipynb #19a00066
 @dataclass(frozen=True)
@@ -796,7 +799,8 @@ def detect(self:Follower, frame:Frame):
     quads = snapped(self.net, frame.picture, list(found.corners.cpu().float()))
     steps = [(s, score) for q, score in zip(quads, found.scores.tolist()) if (s := seen_at(frame.picture, q))]
     seen = [s for s, _ in steps]
-    pairs = matched(places, [p.face for p in self.plates], [s.quad for s in seen], [s.face for s in seen])
+    faces, followed = [p.face for p in self.plates], [p.seen for p in self.plates]
+    pairs = matched(places, faces, [s.quad for s in seen], [s.face for s in seen], followed=followed)
     for p in self.plates: p.misses, p.rounds = p.misses + 1, p.rounds + 1
     for i, j in pairs:
         p = self.plates[i]
