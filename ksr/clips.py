@@ -1026,7 +1026,8 @@ def parse_mark(
     text:str, # 'x,y x,y x,y x,y'
 ) -> Tensor: # (4, 2) px
     "The corners of a marked plate, or `KSRError`"
-    return parse_corners(';'.join(str(text).replace(';', ' ').split())).float()
+    try: return parse_corners(';'.join(str(text).replace(';', ' ').split())).float()
+    except KSRError as e: raise KSRError(f'corners {text!r}: expected found, given or "x,y x,y x,y x,y", a plate\'s corners clockwise from its top left') from e
 
 def parse_time(
     text, # 12.4s | 12.4 | 1:02.5

@@ -868,10 +868,10 @@ def run(
     "Train through the protocol and measure; in every process that was started for it"
     rank, _, device = join_processes(best_device(device))
     with run_lock(run_dir) if rank == 0 else nullcontext():
-        if rank == 0: open_run(config, run_dir)
         further = further_sources(config)
         stages = protocol_stages(config.protocol, config.variant, config.scale, config.stages, config.lr_scale, config.teacher, tuple(further))
         data, held = training_data(config, device, lambda problem: rank or print(problem, file=sys.stderr))
+        if rank == 0: open_run(config, run_dir) # after all that may be wrong with its data
         validation = SyntheticTracks(config.seed, role='validation', device=device)
         look = lambda averaged: summarize(measure(averaged.eval(), validation, config.validation_tracks))
         cfg = LearnerConfig(seed=config.seed, batch_size=config.batch_size, accumulate=config.accumulate, ema=config.ema, bf16=best_dtype(device) == torch.bfloat16)

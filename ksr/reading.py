@@ -508,7 +508,7 @@ def ksr_eval(
     device:str='auto', # auto | cpu | cuda | mps
     roads:str='', # comma-separated, of joint and image: which reads to multiply; default: those of the network's variant
     looks:str='identity', # comma-separated, of identity, smaller, larger, darker, brighter: further views whose reads are multiplied
-    corners:str='found', # found by the rectifier, or given: those in annotations.json, where there are any; a rate that is reported never uses them
+    corners:str='found', # found by the rectifier, or given: those in annotations.json or corners.json beside the frames, where there are any, are read too; a rate that is reported never uses them
 ):
     "Recognition rate with its 95 % interval, characters, CER, confidence gap and ECE, per layout, scenario and width of the crop"
     finish(lambda: run_eval(paths, json, weights, device, roads, looks, corners))

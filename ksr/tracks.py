@@ -823,6 +823,7 @@ def mark_table(
 ) -> tuple: # Path of the table, and a list of (line number, dict)
     "The table of marks of a folder, or `KSRError`"
     folder = Path(folder)
+    if not folder.is_dir(): raise KSRError(f'{folder}: no such folder; expected one of photographs with {" or ".join(mark_columns)}')
     path = next((folder/name for name in mark_columns if (folder/name).is_file()), None)
     if path is None: raise KSRError(f'{folder}: holds neither {" nor ".join(mark_columns)}; expected one of them beside the photographs')
     try:
