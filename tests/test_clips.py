@@ -1,5 +1,5 @@
 """Photographs and clips, through the real command: files of wrong kinds, Ctrl-C, memory."""
-import json, re, signal, struct, subprocess, sys, weakref, zlib
+import json, os, re, signal, struct, subprocess, sys, weakref, zlib
 
 import av, numpy as np, pytest
 from conftest import call, env, root
@@ -199,3 +199,33 @@ def test_every_car_of_the_toll_lane_is_one_track():
         keys = {key for n, key, quad in ways if n == number and abs(quad[:, 0].mean() - x) < 20 and abs(quad[:, 1].mean() - y) < 12}
         assert len([t for t in tracks if t.key in keys]) == 1, number
     assert len(tracks) <= 8, [(t.first.time, t.first.box) for t in tracks]
+
+
+def repeated(short, path, times):
+    "The same clip again and again: its packets, later"
+    with av.open(str(short)) as one, av.open(str(path), 'w') as many:
+        stream = many.add_stream_from_template(one.streams.video[0])
+        base, seconds = one.streams.video[0].time_base, one.streams.video[0].frames / 25
+        packets = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in one.demux(video=0) if p.pts is not None]
+        for k in range(times):
+            for data, pts, dts, key in packets:
+                packet, later = av.Packet(data), k * round(seconds / base)
+                packet.pts, packet.dts, packet.time_base, packet.is_keyframe, packet.stream = pts + later, dts + later, base, key, stream
+                many.mux(packet)
+
+
+@pytest.mark.skipif(not os.environ.get('KSR_SLOW'), reason='takes minutes: KSR_SLOW=1 runs it')
+def test_ten_minutes_need_no_more_memory_than_one(tmp_path):
+    from ksr.clips import drawn_clip, write_clip
+    seen, empty = (drawn_clip(1, name, 2., (480, 640)).pictures for name in ('crossing', 'empty'))
+    write_clip([*seen, *[*empty] * 5], tmp_path/'short.mp4', crf=28)
+    (tmp_path/'peak.py').write_text("import atexit\nfrom ksr.commands import ksr_read\n"
+        "atexit.register(lambda: print('peak', next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM'))))\nksr_read()\n")
+    peaks = []
+    for minutes in (1, 10):
+        repeated(tmp_path/'short.mp4', tmp_path/'long.mp4', 5 * minutes)
+        done = call(tmp_path/'peak.py', tmp_path/'long.mp4', '--device', 'cpu', '--every', 10, limit=1800)
+        assert done.code == 0 and len(done.out.splitlines()) > 5 * minutes, done.err
+        peaks.append(int(done.out.splitlines()[-1].split()[1]) / 1024)
+    assert peaks[1] - peaks[0] < 100, peaks
+    print(peaks, 'MB')
