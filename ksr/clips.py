@@ -1027,7 +1027,7 @@ def parse_mark(
 ) -> Tensor: # (4, 2) px
     "The corners of a marked plate, or `KSRError`"
     try: return parse_corners(';'.join(str(text).replace(';', ' ').split())).float()
-    except KSRError as e: raise KSRError(f'corners {text!r}: expected found, given or "x,y x,y x,y x,y", a plate\'s corners clockwise from its top left') from e
+    except KSRError as e: raise KSRError(f"corners {text!r}: expected x,y x,y x,y x,y (a plate's corners, clockwise from its top left), found or given") from e
 
 def parse_time(
     text, # 12.4s | 12.4 | 1:02.5
