@@ -782,6 +782,7 @@ def open_run(
     "Make the folder or check that it belongs to the same settings and the same files"
     return keep_settings(config, run_dir, inputs=input_hashes(config))
 
+# %% ../nbs/17_experiment.ipynb #6815c0b1
 def origins(
     config:Config, # the settings
     data:dict, # name → `identity()` of a source
@@ -820,6 +821,7 @@ def starting_net(
         for part in filter(None, (net.recognizer.encoder, net.reader)): part.compile(dynamic=False)
     return net
 
+# %% ../nbs/17_experiment.ipynb #73cf9fa1
 def further_sources(
     config:Config, # the settings
 ) -> dict: # name → what stages that name it draw from

@@ -59,7 +59,7 @@ breaks = {
     'averages begin anew': ('16_learner', 'self.updates[name] = n + 1', 'self.updates[name] = 1'),
     'one bad frame bends the others': ('07_rectifier', 'return (bend / distance.clamp(min=bend))', 'return torch.ones_like(distance)'),
     'corners that are given are not taken': ('18_reading', "batch.corners.to(self.device) if self.corners == 'given' else None", 'None'),
-    'corners that are found are not read beside given ones': ('18_reading', 'if given is not None: out, second = self.with_found(out, batch)', 'pass'),
+    'corners that are found are not read beside given ones': ('18_reading', 'v.index_copy(0, rows, geometric_mean(v[rows], more[k]))', 'v'),
     'all corners are believed': ('18_reading', '(placed.doubt > believed)', '(placed.doubt > 1e9)'),
     'the rectifier places nothing before judging': ('17_experiment', 'if rectifier and isinstance(source, FolderTracks)', 'if False'),
     'a stale run is taken': ('16_learner', "check_identity(state['identity'], self.identity, self.checkpoint)", 'pass'),
