@@ -10,10 +10,11 @@ __all__ = ['orientations', 'scripts', 'carries', 'face_shape', 'search_room', 's
            'oracle', 'sample_photo', 'sample_clip', 'write_samples', 'load_finder', 'Cut', 'cut_out', 'normal', 'gray',
            'face_of', 'likeness', 'moved', 'corners_near', 'snapped', 'Step', 'seen_at', 'carried_on', 'Sighting',
            'ClipTrack', 'sighted', 'kept', 'Motion', 'grown_boxes', 'overlap', 'matched', 'Following', 'inside',
-           'Follower', 'Plate', 'candidates', 'follow', 'PlateReading', 'crops_of', 'sighting_facts', 'contradiction',
-           'read_plate', 'overlapped', 'plates_in_photo', 'one_sighting', 'file_sha256', 'is_photo', 'Reads',
-           'file_reading', 'clip_tracks', 'read_file', 'parse_mark', 'parse_time', 'check_inside', 'decoded_again',
-           'backwards', 'walk', 'marked_track', 'read_marked', 'Ways', 'draw_plates', 'label', 'annotated']
+           'Follower', 'Plate', 'candidates', 'follow', 'PlateReading', 'crop_to_picture', 'in_picture', 'crops_of',
+           'sighting_facts', 'contradiction', 'read_plate', 'overlapped', 'plates_in_photo', 'one_sighting',
+           'file_sha256', 'is_photo', 'Reads', 'file_reading', 'clip_tracks', 'read_file', 'parse_mark', 'parse_time',
+           'check_inside', 'decoded_again', 'backwards', 'walk', 'marked_track', 'read_marked', 'Ways', 'draw_plates',
+           'label', 'annotated']
 
 # %% ../nbs/19_clips.ipynb #19a00002
 import hashlib, math, queue, re, signal, struct, sys, tempfile, threading
@@ -846,6 +847,27 @@ class PlateReading(Reading):
 
     def as_dict(self) -> dict: return {k: v for k, v in super().as_dict().items() if k not in ('crops', 'key')}
 
+# %% ../nbs/19_clips.ipynb #19a00b00
+def crop_to_picture(
+    inside:Tensor, # (4, 2) corners in the crop, px
+    quad:Tensor, # (4, 2) the same in the picture, px
+) -> Tensor: # (3, 3) double: crop px → picture px
+    "The scale, quarter turn and shift between a crop and its picture"
+    z, w = (torch.view_as_complex(p.double().contiguous()) for p in (inside, quad))
+    a = ((z - z.mean()).conj() * (w - w.mean())).sum() / (z - z.mean()).abs().square().sum()
+    a = a.abs() * torch.tensor([1, 1j, -1, -1j])[round(a.angle().item() / (math.pi / 2)) % 4]
+    b, zero = w.mean() - a * z.mean(), torch.zeros_like(a.real)
+    return torch.stack([a.real, -a.imag, b.real, a.imag, a.real, b.imag, zero, zero, zero + 1]).view(3, 3)
+
+def in_picture(
+    corners:dict, # name → (x, y) in a crop, px
+    back:Tensor, # of `crop_to_picture`
+) -> dict: # the same in the picture
+    "Corners of a reading where the photograph has them"
+    if not corners: return {}
+    points = project(back, torch.tensor(list(corners.values()), dtype=torch.double).T)
+    return {name: [round(v, 2) for v in p] for name, p in zip(corners, points.T.tolist())}
+
 # %% ../nbs/19_clips.ipynb #19a00083
 def crops_of(
     track:ClipTrack, # of a plate
@@ -861,12 +883,15 @@ def sighting_facts(
     file:str, # of the crop
     s:Sighting,
     still:bool, # of a photograph?
+    read:dict={}, # corner → (x, y) in the crop where it was read
 ) -> dict: # JSON-able
-    "Where and when a crop was seen"
+    "Where and when a crop was seen, and how its pixels lie in the picture"
     rounded = lambda v, n=2: [rounded(x, n) for x in v] if isinstance(v, list) else round(v, n)
-    when = {} if still else dict(frame=s.number, time=round(s.time, 4))
+    when, back = {} if still else dict(frame=s.number, time=round(s.time, 4)), crop_to_picture(s.inside, s.quad)
     place = dict(box=rounded(s.box), corners=dict(zip(corner_names, rounded(s.quad.tolist()))), width=rounded(s.width))
+    place |= dict(read_corners=in_picture(read, back), crop_to_picture=rounded(back.tolist(), 6))
     return dict(file=file) | when | place | dict(sharpness=rounded(s.sharpness, 3), score=rounded(s.score, 4))
+
 def contradiction(
     text:str, # the answer
     others:list, # texts that single frames are sure of instead
@@ -889,7 +914,7 @@ def read_plate(
     crops = crops_of(track, name, T)
     reading = next(reader.read_tracks([crops]))[1]
     span = () if still else (round(track.first.time, 4), round(track.last.time, 4))
-    facts = [sighting_facts(f, s, still) for f, s in zip(crops.files, track.best(T))]
+    facts = [sighting_facts(f, s, still, reading.corners[f]) for f, s in zip(crops.files, track.best(T))]
     other = [(f, text) for f, text, confidence in reading.per_frame if text != reading.text and confidence >= sure]
     said = contradiction(reading.text, [text for _, text in other], len(crops.files))
     known = vars(reading) | dict(problems=reading.problems + [Problem(name, '', message, 'warning') for message in said])
