@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['views', 'believed', 'agreeing', 'Slot', 'Reading', 'slot_table', 'view', 'Reader', 'road_reads', 'likelier', 'chosen',
-           'chosen_rows', 'geometric_mean', 'where_found', 'make_reading', 'file_hashes', 'chunks', 'find_folders',
-           'shared_names', 'refuse_shared', 'report', 'out_file', 'write_restored', 'json_file', 'read_folders',
-           'run_read', 'finish', 'width_class', 'Score', 'as_score', 'summarise', 'evaluate_tracks', 'run_eval',
-           'ksr_eval']
+           'chosen_rows', 'geometric_mean', 'where_found', 'make_reading', 'file_hashes', 'threads', 'side_by_side',
+           'find_folders', 'shared_names', 'refuse_shared', 'report', 'out_file', 'write_restored', 'json_file',
+           'read_folders', 'run_read', 'finish', 'width_class', 'Score', 'as_score', 'summarise', 'evaluate_tracks',
+           'run_eval', 'ksr_eval']
 
 # %% ../nbs/18_reading.ipynb #5127ef0e
 import hashlib, json, signal, sys, zipfile
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
@@ -273,32 +275,49 @@ def file_hashes(
     return {f: hashlib.sha256((track.path/f).read_bytes()).hexdigest() for f in track.files} if track.path else {}
 
 # %% ../nbs/18_reading.ipynb #56af2654
+@contextmanager
+def threads(
+    n:int, # threads that torch may use
+):
+    "So many threads while it lasts"
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try: yield
+    finally: torch.set_num_threads(before)
+
+@patch
+def read_alone(self:Reader,
+    track:Track, # one without frames gives a reading without text
+) -> Reading:
+    "One track by itself on one thread: on a CPU its answer is the same to the last bit, whatever else is read"
+    if not track.frames: return Reading(track.id, problems=list(track.problems), path=track.path)
+    with threads(1): return make_reading(track, self.read_batch(collate([track], len(track.frames))), 0)
+
+def side_by_side(
+    function, # of one item
+    items, # any iterable
+    workers:int, # how many at a time
+):
+    "Results in the order of the items, each on one thread; no more than two items a worker are taken ahead"
+    pool, waiting = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)), deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * workers: yield waiting.popleft().result()
+        while waiting: yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(torch.get_num_threads()) # the workers' number is the matrix library's too
+
 @patch
 def read_tracks(self:Reader,
-    tracks, # of Track; those without frames give a reading without text
-    batch_size:int=16, # tracks at once; no more than two batches are in memory
+    tracks, # of Track
+    workers:int=None, # tracks read side by side; None: as many as torch has threads, one on a GPU
 ):
     "(Track, `Reading`) one after the other, in the order of the tracks"
-    for some in chunks(tracks, batch_size):
-        for T, same in groupby(some, lambda track: len(track.frames)):
-            same = list(same)
-            out = self.read_batch(collate(same, T)) if T else None
-            for i, track in enumerate(same):
-                yield track, make_reading(track, out, i) if T else Reading(track.id, problems=list(track.problems), path=track.path)
-
-# %% ../nbs/18_reading.ipynb #9bbf9c0e
-def chunks(
-    items, # any iterable
-    n:int, # largest length of a piece
-):
-    "Lists of at most n items"
-    piece = []
-    for item in items:
-        piece.append(item)
-        if len(piece) == n:
-            yield piece
-            piece = []
-    if piece: yield piece
+    workers = workers or (torch.get_num_threads() if self.device.type == 'cpu' else 1)
+    both = lambda track: (track, self.read_alone(track))
+    yield from map(both, tracks) if workers == 1 else side_by_side(both, tracks, workers)
 
 # %% ../nbs/18_reading.ipynb #85f23201
 @patch
