@@ -402,7 +402,8 @@ def disturbed_flow(
     B, T, _, H, W = flow.shape
     coarse = torch.randn(B * T, 2, 2, 6, generator=generator)
     field = F.interpolate(coarse, (H, W), mode='bicubic', align_corners=True)
-    field = field / field.abs().amax((1, 2, 3), keepdim=True) * torch.tensor(reach)[:, None, None] * torch.rand(B * T, 1, 1, 1, generator=generator)
+    field = field / field.abs().amax((1, 2, 3), keepdim=True) * torch.tensor(reach)[:, None, None]
+    field = field * torch.rand(B * T, 1, 1, 1, generator=generator)
     wrong = (torch.rand(B, 1, generator=generator) < tracks) & (torch.rand(B, T, generator=generator) < frames)
     wrong[:, reference_index(T) if reference is None else reference] = False
     return flow + (field.unflatten(0, (B, T)) * wrong[:, :, None, None, None]).to(flow)

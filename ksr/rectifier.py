@@ -133,9 +133,11 @@ def fitted_shape(
     time = torch.linspace(-0.5, 0.5, T, device=loose.device)[:, None, None].to(loose) if T > 1 else loose.new_zeros(1, 1, 1)
     w = weight[..., None] / weight[..., None].sum(1, keepdim=True)
     mean_time, mean = (w * time).sum(1, keepdim=True), (w * loose).sum(1, keepdim=True)
-    slope = (w * (time - mean_time) * (loose - mean)).sum(1, keepdim=True) / ((w * (time - mean_time) ** 2).sum(1, keepdim=True) + stiff / 12)
-    return mean + slope * (time - mean_time)
+    off = time - mean_time
+    slope = (w * off * (loose - mean)).sum(1, keepdim=True) / ((w * off ** 2).sum(1, keepdim=True) + stiff / 12)
+    return mean + slope * off
 
+# %% ../nbs/07_rectifier.ipynb #931463d0
 def agreed_corners(
     corners:Tensor, # (B, T, 4, 2) of every frame by itself, native px
     scale:Tensor, # (B, T, 4) of their errors, native px
@@ -220,5 +222,6 @@ def place(
     doubt = plate_doubt(corners, scale)
     folded = doubt.isinf()[:, None, None, None]
     safe = torch.where(folded, size.flip(-1)[:, :, None] * box_corners((0., 0., 1., 1.), size.device), corners)
-    frames = torch.where(folded[..., None], as_they_are(native, size), on_canvas(native, size, safe)) if folded.any() else on_canvas(native, size, safe)
+    frames = on_canvas(native, size, safe)
+    if folded.any(): frames = torch.where(folded[..., None], as_they_are(native, size), frames)
     return Placed(frames, corners, scale, quad_homography(safe), doubt)
