@@ -274,7 +274,7 @@ def slot_sets(
 ) -> tuple: # of strings, and of ((character, log-likelihood ratio), …)
     "Every slot's set in words, and how much more probable its first character is than each of them, or than the second where there is but one"
     log_q, kept = slot_probabilities(log_p[None]).log()[0], character_sets(log_p[None], torch.tensor([float(width)]), quantiles)[0]
-    order, sizes = log_q.argsort(1, descending=True, stable=True).tolist(), kept.sum(1).tolist()
+    order, sizes = log_q.argsort(dim=1, descending=True, stable=True).tolist(), kept.sum(1).tolist()
     ratios = (tuple((alphabet[c], round((q[ids[0]] - q[c]).item(), 2)) for c in ids[:max(2, n)]) for q, ids, n in zip(log_q, order, sizes))
     return tuple(''.join(alphabet[c] for c in ids[:n]) for ids, n in zip(order, sizes)), tuple(ratios)
 
