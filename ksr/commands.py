@@ -198,7 +198,7 @@ def ksr_read(
     at:str='', # 12.4s: where in the clip the plate was marked
     frames:int=most_read, # of a plate in a clip that are read together, at most
     every:int=Following.every, # the detector sees one frame of a clip in so many
-    error_rate:float=0., # or --error-rate; 0.01: answer read, needs review or cannot be read, with at most so many wrong among the read; 0: give every text
+    error_rate:float=0., # or --error-rate; 0.01: read, needs review or cannot be read, with so many wrong among the read; 0: every text
     answers:str='', # with --error-rate: every track's answer, what is open, the alternatives and the reason, as CSV
 ):
     "Read number plates from tracks of tiny frames, from photographs and from clips"

@@ -506,7 +506,8 @@ def run_read(
     "What `ksr_read` does with tracks; nothing but whether one failed is remembered"
     folders, lost = find_folders(paths)
     refuse_shared(folders)
-    reader, failed = Reader.from_pretrained(weights, device, corners=corners, restore=bool(restored), each=bool(json or others or judge)), False
+    each, failed = bool(json or others or judge), False
+    reader = Reader.from_pretrained(weights, device, corners=corners, restore=bool(restored), each=each)
     with out_file(out) as add_line, json_file(json, reader.weights) as add_details, answers_file(answers) as add_answer:
         for reading in chain((r for _, r in read_folders(reader, folders, lost)), others(reader) if others else ()):
             if judge: reading = replace(reading, answer=judge(reading))

@@ -36,7 +36,8 @@ from .core import Draws, KSRError, atomic_write, mix, resize
 from .degradation import Theta, degrade, native_max, sample_theta, scene
 from .experiment import weights_file
 from .metrics import aurc, confidence_gap, ece, rate_interval, reliability
-from .plates import PLATE_MM, alphabet, decode, digits, encode, layout_names, letters, pick, random_style, random_text, render_plates, slot_mask, slots
+from .plates import (PLATE_MM, alphabet, decode, digits, encode, layout_names, letters, pick, random_style, random_text, render_plates,
+    slot_mask, slots)
 from .reading import Reader, Reading, calibrated, finish, trust_entries, unbent
 from .tracks import Batch, FolderTracks, SyntheticTracks, collate, corner_names
 
@@ -272,7 +273,7 @@ def slot_sets(
     width:float, # of the plate as it was found, native px
     quantiles, # layouts × widths × 7
 ) -> tuple: # of strings, and of ((character, log-likelihood ratio), …)
-    "Every slot's set in words, and how much more probable its first character is than each of them, or than the second where there is but one"
+    "Every slot's set in words, and how much more probable its first character is than each, or than the second where it is alone"
     log_q, kept = slot_probabilities(log_p[None]).log()[0], character_sets(log_p[None], torch.tensor([float(width)]), quantiles)[0]
     order, sizes = log_q.argsort(dim=1, descending=True, stable=True).tolist(), kept.sum(1).tolist()
     ratios = (tuple((alphabet[c], round((q[ids[0]] - q[c]).item(), 2)) for c in ids[:max(2, n)]) for q, ids, n in zip(log_q, order, sizes))
@@ -306,7 +307,8 @@ def answer(
     sets, ratios = slot_sets(log_p, width, trust.quantiles)
     known = dict(sets=sets, ratios=ratios, confidence=confidence, agreement=least if least < math.inf else None)
     at, how_many = f'at an error rate of {error_rate:g}', f'{int(sure.sum())} of {slots} characters are sure'
-    if aspect < two_rows: return replace(unread(f'found only {aspect:.1f} times as wide as high: plates of two rows, or seen so steeply, are not read'), **known)
+    high = f'found only {aspect:.1f} times as wide as high: plates of two rows, or seen so steeply, are not read'
+    if aspect < two_rows: return replace(unread(high), **known)
     if least < 0:
         differ, some = disagreeing(mutual)
         if not some: return replace(unread('no two frames show the same plate'), **known)
@@ -520,7 +522,8 @@ def judge(
     trust = load_trust(trust_file(weights), hashlib.sha256(weights_file(weights).read_bytes()).hexdigest())
     shown = [rate for rate, level in zip(error_rates, trust.text) if level < math.inf]
     if trust.threshold('text', error_rate) == math.inf:
-        raise KSRError(f'error rate {error_rate:g}: is less than {trust.tracks} drawn tracks can show; expected one of at least {min(shown, default=1):g}')
+        least = f'expected one of at least {min(shown, default=1):g}'
+        raise KSRError(f'error rate {error_rate:g}: is less than {trust.tracks} drawn tracks can show; {least}')
     return partial(judged, trust=trust, error_rate=error_rate)
 
 @patch
@@ -543,7 +546,8 @@ def track_columns(
     right = [a == b for a, b in zip(got.texts, decode(evidence.text))]
     thousandths = (got.confidence.double() * 1000).round().int().clamp(0, 1000).tolist()
     return dict(product=thousandths, right=''.join('01'[r] for r in right), width=evidence.width.round().int().clamp(0, 999).tolist(),
-        aspect=(evidence.aspect * 100).round().int().clamp(0, 999).tolist(), agreement=least_agreement(evidence.each).clamp(-99, 99).round().int().tolist())
+        aspect=(evidence.aspect * 100).round().int().clamp(0, 999).tolist(),
+        agreement=least_agreement(evidence.each).clamp(-99, 99).round().int().tolist())
 
 def slot_reliability(
     evidence:Evidence, # with texts
@@ -551,8 +555,10 @@ def slot_reliability(
     "Do the characters' own probabilities hold?"
     got = P.read(evidence.log_p)
     right = torch.stack([encode(text) for text in got.texts]) == evidence.text
-    return [[int(n), round(claimed, 4), round(actual, 4)] for n, claimed, actual in reliability(got.slot_confidence.flatten(), right.flatten())]
+    bins = reliability(got.slot_confidence.flatten(), right.flatten()).tolist()
+    return [[int(n), round(claimed, 4), round(actual, 4)] for n, claimed, actual in bins]
 
+# %% ../nbs/20_trust.ipynb #20c00034
 width_edges = 0, *width_steps, 1000 # px, of the plate as it was found
 
 def coverage_groups(
@@ -584,12 +590,14 @@ def count_answers(
     error_rate:float, # wanted
 ) -> dict: # n; read, read_wrong; part, part_wrong; unread; apart: frames disagree; alone, alone_wrong: by the confidence alone
     "How the tracks are answered, and what of it is wrong"
-    found = [answer(*some, trust, error_rate) for some in zip(evidence.log_p, evidence.each, evidence.width.tolist(), evidence.aspect.tolist())]
+    tracks = zip(evidence.log_p, evidence.each, evidence.width.tolist(), evidence.aspect.tolist())
+    found = [answer(*track, trust, error_rate) for track in tracks]
     true = [decode(t[None])[0] if (t >= 0).all() else ' ' * slots for t in evidence.text]
     wrong = np.array([any(a not in ('?', b) for a, b in zip(said.text, text)) for said, text in zip(found, true)])
     kind, apart = np.array([said.kind for said in found]), np.array([(said.agreement or 0) < 0 for said in found])
     got = P.read(evidence.log_p)
-    alone, off = (calibrated(got.confidence, trust.line) >= trust.threshold('text', error_rate)).numpy(), np.array([a != b for a, b in zip(got.texts, true)])
+    alone = (calibrated(got.confidence, trust.line) >= trust.threshold('text', error_rate)).numpy()
+    off = np.array([a != b for a, b in zip(got.texts, true)])
     masks = dict(read=kind == answers[0], part=kind == answers[1], unread=kind == answers[2], apart=apart, alone=alone)
     masks |= dict(read_wrong=masks['read'] & wrong, part_wrong=masks['part'] & wrong, alone_wrong=alone & off)
     return dict(n=len(found)) | {name: int(mask.sum()) for name, mask in masks.items()}
@@ -605,7 +613,8 @@ def trust_record(
     asked = measured | {name: e._replace(text=torch.full_like(e.text, -1)) for name, e in strange.items()}
     made = dict(weights=trust.weights, tracks=trust.tracks, seed=trust.seed, line=trust.line)
     return dict(trust=made, tracks={name: track_columns(e) for name, e in sets.items()},
-        strangers={name: track_columns(asked[name]) for name in strange}, characters={name: slot_reliability(e) for name, e in sets.items()},
+        strangers={name: track_columns(asked[name]) for name in strange},
+        characters={name: slot_reliability(e) for name, e in sets.items()},
         coverage={name: coverage(e, trust) for name, e in measured.items()},
         answers={f'{rate:g}': {name: count_answers(e, trust, rate) for name, e in asked.items()} for rate in rates})
 
