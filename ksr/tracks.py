@@ -703,7 +703,7 @@ def corner_tensor(
     "A track's corners as numbers"
     unknown = {name: [math.nan] * 2 for name in corner_names}
     known = [track.corners.get(track.files[k] if track.files else '', unknown) for k in chosen]
-    return torch.tensor([[quad[name] for name in corner_names] for quad in known])
+    return torch.tensor([[quad[name] for name in corner_names] for quad in known], dtype=torch.float)
 
 def collate(
     tracks, # `Track`s with at least one frame each

@@ -318,3 +318,23 @@ def test_a_spawned_process_reads(reader, weights):
     assert answers.get(timeout=120) == here
     other.join(60)
     assert other.exitcode == 0
+
+
+# what fuzzing found
+
+quads = dict(whole=[[3, 2], [38, 2], [38, 13], [3, 13]], point=[[5, 5]] * 4, line=[[0, 0], [10, 10], [20, 20], [30, 30]], bow=[[0, 0], [40, 15], [40, 0], [0, 15]], mirrored=[[40, 0], [0, 0], [0, 15], [40, 15]], far=[[-10**6, -10**6], [10**6, -10**6], [10**6, 10**6], [-10**6, 10**6]])
+
+
+@pytest.mark.parametrize('quad', quads)
+def test_given_corners_of_any_kind_end_in_a_reading(track, weights, quad): # whole numbers ended in a RuntimeError
+    known = {p.name: dict(zip(('top-left', 'top-right', 'bottom-right', 'bottom-left'), quads[quad])) for p in sorted(track.glob('lr-*'))}
+    (track/'annotations.json').write_text(json.dumps(dict(corners=known)))
+    found = Reader(load_net(weights), corners='given').read(track)
+    assert found.text and json.dumps(found.as_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize('size', [(4, 4), (4, 512), (512, 4), (512, 512)])
+@pytest.mark.parametrize('value', (0, 255))
+def test_pictures_of_one_colour_and_any_shape_give_finite_numbers(weights, size, value): # a thin one had corners of NaN
+    found = Reader(load_net(weights)).read([np.full((*size, 3), value, np.uint8)] * 2)
+    assert json.dumps(found.as_dict(), allow_nan=False) and found.restored.isfinite().all()
