@@ -19,8 +19,8 @@ from tqdm.auto import tqdm
 
 from .clips import Following, Reads, Ways, annotated, is_photo, load_finder, most_read, parse_mark, parse_time, read_file, read_marked
 from .core import KSRError
-from .reading import finish, report, run_read
-from .tracks import find_tracks, suffixes, write_track
+from .reading import finish, refuse_breaking, report, run_read
+from .tracks import find_tracks, is_junk, suffixes, write_track
 from .trust import judge
 
 # %% ../nbs/23_commands.ipynb #23a00005
@@ -28,9 +28,9 @@ clip_suffixes = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg
 
 def below(
     folder:Path, # without tracks
-) -> tuple: # photographs and clips, other files; sorted, hidden ones left out
+) -> tuple: # photographs and clips, other files; sorted, hidden ones and junk left out
     "Every file of a folder and its folders"
-    hidden = lambda path: any(part.startswith('.') for part in path.relative_to(folder).parts)
+    hidden = lambda path: any(map(is_junk, path.relative_to(folder).parts))
     found = sorted(p for at, _, names in os.walk(folder) for name in names if not hidden(p := Path(at)/name))
     media = [p for p in found if p.suffix.lower() in suffixes + clip_suffixes]
     return media, [p for p in found if p not in set(media)]
@@ -61,7 +61,8 @@ def sort_paths(
 def refuse_same_names(
     media, # of `sort_paths`
 ):
-    "`KSRError` if two files have one name"
+    "`KSRError` if two files have one name, or one has a name that no line can hold"
+    refuse_breaking(media)
     same = [(name, [str(p) for _, p in some]) for name, some in ((n, list(g)) for n, g in groupby(media, lambda m: m[0]))]
     said = [f'{name}: is the name of {" and of ".join(files)}; expected one file of a name' for name, files in same if len(files) > 1]
     if said: raise KSRError('\n'.join(said))

@@ -8,14 +8,14 @@ __all__ = ['roads', 'picture_losses', 'task_parts', 'losses', 'rectifier_sizes',
            'placed_where_unknown', 'reads', 'product_of_reads', 'best_exponent', 'with_truth', 'teach', 'rectification',
            'joint', 'recognition', 'alignment', 'deformation', 'restoration', 'encoded', 'end_to_end', 'stage_weights',
            'protocol_stages', 'Config', 'checked_settings', 'checked_config', 'save_weights', 'weights_file',
-           'read_header', 'old_reads', 'load_net', 'take_over', 'autocast', 'measure', 'calibrate', 'calibrate_again',
-           'summarize', 'validation_mix', 'read_rate', 'Answer', 'known_facts', 'clusters_of', 'score', 'judge',
-           'track_gigaflops', 'show_restorations', 'PairTracks', 'Result', 'input_hashes', 'with_defaults',
-           'keep_settings', 'open_run', 'origins', 'finished_run', 'starting_net', 'further_sources', 'training_data',
-           'conclude', 'run', 'DetectorRun', 'save_detector', 'load_detector', 'scene_photos', 'without_ignored',
-           'detections', 'corner_errors', 'detection_summary', 'detector_data', 'detector_inputs', 'detector_start',
-           'detector_stage', 'detector_learner', 'run_detector', 'train_worker', 'parse_settings', 'start_training',
-           'ksr_train', 'ksr_calibrate', 'recalibrated']
+           'read_header', 'old_reads', 'read_tensors', 'net_of', 'load_net', 'take_over', 'autocast', 'measure',
+           'calibrate', 'calibrate_again', 'summarize', 'validation_mix', 'read_rate', 'Answer', 'known_facts',
+           'clusters_of', 'score', 'judge', 'track_gigaflops', 'show_restorations', 'PairTracks', 'Result',
+           'input_hashes', 'with_defaults', 'keep_settings', 'open_run', 'origins', 'finished_run', 'starting_net',
+           'further_sources', 'training_data', 'conclude', 'run', 'DetectorRun', 'save_detector', 'load_detector',
+           'scene_photos', 'without_ignored', 'detections', 'corner_errors', 'detection_summary', 'detector_data',
+           'detector_inputs', 'detector_start', 'detector_stage', 'detector_learner', 'run_detector', 'train_worker',
+           'parse_settings', 'start_training', 'ksr_train', 'ksr_calibrate', 'recalibrated']
 
 # %% ../nbs/17_experiment.ipynb #797cfa55
 import copy, hashlib, json, math, os, platform, sys
@@ -31,7 +31,7 @@ import torch
 from einops import rearrange, repeat
 from fastcore.script import Param, call_parse
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -39,11 +39,11 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import restorer as R, recognizer as P
-from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds, hr_canvas, mix, ready_torchvision, reference_index,
-    resize, root, seed_everything, show_frames)
+from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds, converted, hr_canvas, mix, ready_torchvision,
+    reference_index, resize, root, seed_everything, show_frames)
 from .detector import (PhotoCrops, Detector, DetectorConfig, DetectorTask, Found, Photo, Scenes, counts_from, find, longest_side,
     loss_weights, quad_boxes, read_scenes, settle_norms)
-from .flow import disturbed_flow, end_point_error, flow_loss, flow_pairs, photometric_loss, supports, track_flow
+from .flow import disturbed_flow, end_point_error, flow_loss, flow_pairs, load_strictly, photometric_loss, supports, track_flow
 from .learner import Learner, LearnerConfig, Stage, check_identity, join_processes, run_lock
 from .losses import Objective, lpips_distance_of, recognizer_distance_of, vgg16_file
 from .metrics import (cluster_index, edit_distance, match_boxes, pictures_precision, psnr, rate_interval, recall_by_width, ssim,
@@ -492,7 +492,7 @@ def save_weights(
     header = card | dict(variant=net.variant, size=net.size, join=net.join, roads=list(roads[net.variant]),
         exponent=net.exponent, calibration=net.calibration)
     tensors = {k: v.detach().cpu().half().contiguous() for k, v in net.state_dict().items()}
-    with atomic_write(path) as tmp: save_file(tensors, tmp, {'ksr': json.dumps(header)})
+    with atomic_write(path) as tmp: tmp.write_bytes(save(tensors, {'ksr': json.dumps(header)}))
 
 # %% ../nbs/17_experiment.ipynb #0b7f4e04
 def weights_file(
@@ -511,7 +511,7 @@ def read_header(
     "What a file of weights says of itself"
     path = weights_file(name)
     try:
-        with safe_open(path, 'pt') as f: return json.loads((f.metadata() or {})['ksr'])
+        with safe_open(path, 'pt') as f: return dict(json.loads((f.metadata() or {})['ksr']))
     except Exception as e:
         raise KSRError(f'{path}: not weights of KSR-Net ({type(e).__name__}: {e}); '
             'expected a safetensors file written by save_weights') from e
@@ -522,16 +522,34 @@ def old_reads(
     "Up to 0.6.0 headers named no roads, and the exponent was for each of the two reads of `plus`"
     return 2 if header['variant'] == 'plus' and 'roads' not in header else 1
 
+def read_tensors(
+    path:Path, # .safetensors file
+) -> dict: # name → tensor, halves as float32
+    "The tensors of a file of weights; one that is no number is refused"
+    try: tensors = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+    except Exception as e: raise KSRError(f'{path}: not a readable safetensors file ({type(e).__name__}: {e})') from e
+    if strange := [k for k, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]:
+        raise KSRError(f'{path}: {strange[:3]} hold values that are no numbers; expected finite weights')
+    return tensors
+
+def net_of(
+    header:dict, # of weights
+) -> KSRNet: # untrained
+    "The network that a header describes; `KSRError`, `KeyError` or `TypeError` where it describes none"
+    net, exponent = KSRNet(header['variant'], header['size'], header.get('join', 'gated')), converted('exponent', header.get('exponent', 1.), float)
+    if not 0 < exponent < 100: raise KSRError(f'exponent={exponent}: expected a number above 0 and below 100')
+    net.exponent, net.calibration = exponent * old_reads(header), header.get('calibration')
+    return net
+
 def load_net(
     name:str='small', # a name under ksr/weights or a path
     device='cpu', # where the network goes
 ) -> KSRNet: # in eval mode
     "Build the network its header describes and fill every tensor of it"
-    path, header = weights_file(name), read_header(name)
-    net = KSRNet(header['variant'], header['size'], header.get('join', 'gated'))
-    try: net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-    except RuntimeError as e: raise KSRError(f'{path}: does not fit the network {header["variant"]}/{header["size"]}: {e}') from e
-    net.exponent, net.calibration = header.get('exponent', 1.) * old_reads(header), header.get('calibration')
+    path = weights_file(name)
+    try: net = net_of(read_header(path))
+    except (KeyError, TypeError) as e: raise KSRError(f'{path}: its header describes no reader ({type(e).__name__}: {e}); expected variant, size, join and exponent') from e
+    load_strictly(net, read_tensors(path), path)
     return net.to(device).eval()
 
 # %% ../nbs/17_experiment.ipynb #92bb18db
@@ -546,7 +564,7 @@ def take_over(
     theirs = read_header(name).get('join', 'gated')
     if 'reader' in parts and net.reader and theirs != net.join:
         raise KSRError(f'{weights_file(name)}: joins frames by {theirs}, the settings say {net.join}')
-    tensors = {k: v.float() for k, v in load_file(weights_file(name)).items()}
+    tensors = read_tensors(weights_file(name))
     for part in (p for p in parts if p in dict(net.named_modules())):
         own = {k.removeprefix(f'{part}.'): v for k, v in tensors.items() if k.startswith(f'{part}.')}
         try: net.get_submodule(part).load_state_dict(own)
@@ -991,7 +1009,7 @@ def save_detector(
 ):
     "Weights as float16, the network's shape in the header"
     tensors = {k: v.detach().cpu().half().contiguous() if v.is_floating_point() else v.cpu() for k, v in net.state_dict().items()}
-    with atomic_write(path) as tmp: save_file(tensors, tmp, {'ksr': json.dumps(card | dict(detector=asdict(net.config)))})
+    with atomic_write(path) as tmp: tmp.write_bytes(save(tensors, {'ksr': json.dumps(card | dict(detector=asdict(net.config)))}))
 
 def load_detector(
     name:str='detector', # a name under ksr/weights or a path
@@ -1000,9 +1018,10 @@ def load_detector(
     "Build the network its header describes and fill every tensor of it"
     path, header = weights_file(name), read_header(name)
     if 'detector' not in header: raise KSRError(f'{path}: weights of another network; expected those of a detector')
-    net = Detector(DetectorConfig(**header['detector']))
-    try: net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
-    except RuntimeError as e: raise KSRError(f'{path}: does not fit a detector of shape {header["detector"]}: {e}') from e
+    try: config = DetectorConfig(**header['detector'])
+    except TypeError as e: raise KSRError(f'{path}: its header describes no detector ({e}); expected {[f.name for f in fields(DetectorConfig)]}') from e
+    net = Detector(config)
+    load_strictly(net, read_tensors(path), path)
     return net.to(device).eval()
 
 # %% ../nbs/17_experiment.ipynb #17d00003

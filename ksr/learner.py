@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .core import KSRError, atomic_write, best_device, mix
+from .flow import load_strictly
 
 # %% ../nbs/16_learner.ipynb #c908b707
 @dataclass(frozen=True)
@@ -133,6 +134,8 @@ def load_optimizer(
     if strangers: raise KSRError(f'checkpoint: holds moments of {sorted(strangers)[:3]}, which do not learn in this stage')
     for name, p in zip(names, optimizer.param_groups[0]['params']):
         if f'optimizer.{name}.step' in tensors:
+            shapes = [tuple(tensors[k].shape) if (k := f'optimizer.{name}.{key}') in tensors else None for key in keys]
+            if shapes != [(), *[tuple(p.shape)] * 2]: raise KSRError(f'checkpoint: the moments of {name} have the shapes {shapes[1:]}; expected {tuple(p.shape)} twice')
             optimizer.state[p] = {k: tensors[f'optimizer.{name}.{k}'].to('cpu' if k == 'step' else p.device).clone() for k in keys}
 
 # %% ../nbs/16_learner.ipynb #eb498e2a
@@ -142,8 +145,8 @@ def save_checkpoint(
     state:dict, # JSON-able
 ):
     "One safetensors file: tensors and, in its header, the state"
-    kept = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    with atomic_write(path) as tmp: save_file(kept, tmp, {'state': json.dumps(state)})
+    data = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, {'state': json.dumps(state)})
+    with atomic_write(path) as tmp: tmp.write_bytes(data) # a full disk is an OSError here, a SafetensorError in `save_file`
 
 # %% ../nbs/16_learner.ipynb #b11c891f
 def load_checkpoint(
@@ -156,7 +159,8 @@ def load_checkpoint(
         tensors = load_file(path)
     except Exception as e: raise KSRError(f'{path}: not a readable safetensors file ({e})') from e
     if 'state' not in header: raise KSRError(f'{path}: no training state in its header; expected a checkpoint written by the learner')
-    return tensors, json.loads(header['state'])
+    try: return tensors, dict(json.loads(header['state']))
+    except (ValueError, TypeError, RecursionError) as e: raise KSRError(f'{path}: the training state in its header is broken ({e}); expected a checkpoint written by the learner') from e
 
 # %% ../nbs/16_learner.ipynb #a11e0006
 @contextmanager
@@ -392,7 +396,7 @@ def write_history(
         writer.writerows(rows)
 
 # %% ../nbs/16_learner.ipynb #d4150bfe
-states = ('stage_index', 'step', 'seen', 'seconds', 'history', 'figures', 'losses') # of a learner, in a checkpoint's header
+states = dict(stage_index=int, step=int, seen=int, seconds=(int, float), history=list, figures=dict, losses=dict) # of a learner, in a checkpoint's header
 
 @patch
 def save(self:Learner):
@@ -417,9 +421,10 @@ def resume(self:Learner):
         raise KSRError(f'{self.checkpoint}: does not say which run it belongs to (a version before 0.5 wrote it); '
             'choose another run folder')
     check_identity(state['identity'], self.identity, self.checkpoint)
+    if strange := [k for k, kind in (states | dict(updates=dict)).items() if not isinstance(state.get(k), kind)]:
+        raise KSRError(f'{self.checkpoint}: {strange} in its state are missing or of another kind; expected a checkpoint written by the learner')
     part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    self.model.load_state_dict(part('model.'))
-    self.ema.module.load_state_dict(part('ema.'))
+    for net, prefix in ((self.model, 'model.'), (self.ema.module, 'ema.')): load_strictly(net, part(prefix), self.checkpoint)
     self.ema.updates = state['updates']
     self.resumed = {prefix: part(prefix) for prefix in ('optimizer.', 'frozen.')}
     for k in states: setattr(self, k, state[k])

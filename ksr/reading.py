@@ -6,12 +6,12 @@
 __all__ = ['views', 'unbent', 'believed', 'agreeing', 'answer_columns', 'Slot', 'Reading', 'slot_table', 'view', 'calibrated',
            'trust_entries', 'kept_line', 'Reader', 'road_reads', 'likelier', 'chosen', 'chosen_rows', 'geometric_mean',
            'where_found', 'make_reading', 'file_hashes', 'threads', 'side_by_side', 'find_folders', 'shared_names',
-           'refuse_shared', 'report', 'out_file', 'write_restored', 'json_file', 'answer_row', 'answers_file', 'spoken',
-           'read_folders', 'run_read', 'finish', 'width_class', 'Score', 'as_score', 'summarise', 'evaluate_tracks',
-           'run_eval', 'ksr_eval']
+           'breaks_line', 'refuse_breaking', 'refuse_shared', 'report', 'out_file', 'write_restored', 'json_file',
+           'answer_row', 'answers_file', 'spoken', 'read_folders', 'run_read', 'finish', 'width_class', 'Score',
+           'as_score', 'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
 
 # %% ../nbs/18_reading.ipynb #5127ef0e
-import csv, hashlib, json, signal, sys, zipfile
+import csv, hashlib, json, signal, sys, unicodedata, zipfile
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -30,7 +30,7 @@ from .experiment import KSRNet, autocast, load_net, placed_by, reads, weights_fi
 from .metrics import summary, table
 from .plates import alphabet, slots
 from .rectifier import as_they_are
-from .tracks import Batch, Problem, Track, collate, corner_names, encode_image, find_tracks, read_track, shared_by
+from .tracks import Batch, Problem, Track, collate, corner_names, encode_image, find_tracks, given_track, read_track, shared_by
 
 # %% ../nbs/18_reading.ipynb #de1d165f
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def kept_line(
 believed = .04 # share of the plate's width by which corners may be off before the frames are read as they are too
 
 class Reader:
-    "Reads tracks with one set of weights"
+    "Reads tracks with one set of weights; another process needs a reader of its own and must be spawned, not forked"
     path, line = None, unbent # file of the weights; of `calibrated`
     def __init__(self,
         net:KSRNet, # in eval mode
@@ -363,12 +363,10 @@ def read_tracks(self:Reader,
 # %% ../nbs/18_reading.ipynb #85f23201
 @patch
 def read(self:Reader,
-    frames, # a track folder, or a list of (3, h, w) uint8 tensors of one plate
+    frames, # a track folder, or a list of pictures of one plate: paths, Pillow pictures, uint8 arrays or tensors (3, h, w) or (h, w, 3) in RGB
 ) -> Reading:
-    "Read one track"
-    track = read_track(frames) if isinstance(frames, (str, Path)) else Track('track', list(frames))
-    if not track.frames: raise KSRError('no frames: expected at least one (3, h, w) uint8 tensor')
-    return next(self.read_tracks([track]))[1]
+    "Read one track; pictures at hand go through the same check and conversion as files"
+    return next(self.read_tracks([read_track(frames) if isinstance(frames, (str, Path)) else given_track(frames)]))[1]
 
 # %% ../nbs/18_reading.ipynb #a3f9bf96
 def find_folders(
@@ -389,10 +387,24 @@ def shared_names(
     same = ((name, list(some)) for name, some in groupby(folders, lambda p: p.resolve().name))
     return {name: some for name, some in same if len(some) > 1}
 
+def breaks_line(
+    name:str, # of a track or a file
+) -> bool:
+    "Would it make a line of a submission that cannot be taken apart or written?"
+    return any(c in ',;' or unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') for c in name)
+
+def refuse_breaking(
+    names, # (name, where it is)
+):
+    "`KSRError` with a line for each name that a submission cannot hold"
+    said = [f'{str(path)!a}: its name does not fit into a line of a submission; expected one without comma, semicolon, line break and control characters' for name, path in names if breaks_line(name)]
+    if said: raise KSRError('\n'.join(said))
+
 def refuse_shared(
     folders, # of `find_folders`
 ):
-    "`KSRError` if two tracks have one name: a line for each name, with all its folders"
+    "`KSRError` if two tracks have one name, a line for each name with all its folders, or one has a name that no line can hold"
+    refuse_breaking((p.resolve().name, p) for p in folders)
     said = [f'{name}: is the name of {" and of ".join(map(str, some))}; expected one track of a name' for name, some in shared_names(folders).items()]
     if said: raise KSRError('\n'.join(said))
 
@@ -593,6 +605,7 @@ def run_eval(
     with json_file(json, reader.weights, more) as add:
         more['table'], scores = evaluate_tracks(reader, paths, each=add)
         print(table(more['table']))
+    if lost := sum(not s.track.text for s in scores): print(f'note: {lost} of {len(scores)} tracks have no usable text and were not scored', file=sys.stderr)
     return int(any(s.failed for s in scores))
 
 # %% ../nbs/18_reading.ipynb #da102a15

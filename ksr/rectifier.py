@@ -56,8 +56,9 @@ def seen(
     image = rectify(native.float() / 255, size, from_view(whole.expand(len(size), 4, 2), size), view_shape, (0, 0, w, h))
     at = (pixel_grid(h, w, native.device) - torch.tensor([w, h], device=native.device)[:, None, None] / 2).abs()
     mask = (at <= (size.flip(-1) * view_scale(size)[:, None] / 2)[..., None, None]).all(1, keepdim=True).float()
-    centred = image - (image * mask).sum((1, 2, 3), keepdim=True) / (3 * mask.sum((1, 2, 3), keepdim=True))
-    std = (centred.square() * mask).sum((1, 2, 3), keepdim=True).div(3 * mask.sum((1, 2, 3), keepdim=True)).sqrt()
+    inside = 3 * mask.sum((1, 2, 3), keepdim=True).clamp(min=1) # a frame may be so thin that no pixel of the view lies in it
+    centred = image - (image * mask).sum((1, 2, 3), keepdim=True) / inside
+    std = (centred.square() * mask).sum((1, 2, 3), keepdim=True).div(inside).sqrt()
     return torch.cat([centred / (std + 0.05), mask], 1)
 
 # %% ../nbs/07_rectifier.ipynb #07a00010
