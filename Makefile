@@ -1,7 +1,9 @@
 # make demo    restore and read data/sample and data/sample-media with the shipped weights
 # make test    every notebook, then tests/
 # make figures every figure and table of the paper, from the stored runs
-# make lab     JupyterLab on the notebooks
+# make lab     JupyterLab, at the map of the notebooks (nbs/index.ipynb)
+# make check   before a commit: export, clean, run what has changed and the quick tests
+# make docs    the notebooks, README and model cards as a site with search: _docs/site/index.html
 # make clean   remove what these made; your own runs under data/runs stay
 # Another interpreter: make demo PYTHON=python3.12
 
@@ -10,11 +12,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS := $(VENV)/.docs
 DEMO := data/runs/demo
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test figures lab clean install
+.PHONY: demo test figures lab check docs clean install
 
 install: $(STAMP)
 
@@ -45,8 +48,18 @@ figures: install
 	@echo "figures, tables    figures/"
 
 lab: install
-	$(BIN)/jupyter lab nbs
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" nbs/index.ipynb
+
+check: install
+	@$(BIN)/python tests/check.py </dev/null
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(DOCS)
+	@$(BIN)/python docs/build.py </dev/null
 
 clean:
-	rm -rf $(VENV) $(DEMO) data/runs/read build dist .pytest_cache *.egg-info
+	rm -rf $(VENV) $(DEMO) data/runs/read _docs build dist .pytest_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -34,7 +34,7 @@ def copy_project(folder):
     "What the notebooks need, without runs; nbdev_test imports the `ksr` beside them"
     for name in ('nbs', 'ksr', 'data', 'figures'):
         if (root/name).exists(): shutil.copytree(root/name, folder/name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints', 'runs'))
-    for name in ('settings.ini', 'setup.py', 'README.md'): shutil.copy(root/name, folder/name)
+    for name in ('settings.ini', 'setup.py', 'README.md', 'CITATION.cff'): shutil.copy(root/name, folder/name)
 
 
 def test_notebook(notebook):
