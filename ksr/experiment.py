@@ -532,11 +532,13 @@ def read_tensors(
         raise KSRError(f'{path}: {strange[:3]} hold values that are no numbers; expected finite weights')
     return tensors
 
+# %% ../nbs/17_experiment.ipynb #a1aa6278
 def net_of(
     header:dict, # of weights
 ) -> KSRNet: # untrained
     "The network that a header describes; `KSRError`, `KeyError` or `TypeError` where it describes none"
-    net, exponent = KSRNet(header['variant'], header['size'], header.get('join', 'gated')), converted('exponent', header.get('exponent', 1.), float)
+    net = KSRNet(header['variant'], header['size'], header.get('join', 'gated'))
+    exponent = converted('exponent', header.get('exponent', 1.), float)
     if not 0 < exponent < 100: raise KSRError(f'exponent={exponent}: expected a number above 0 and below 100')
     net.exponent, net.calibration = exponent * old_reads(header), header.get('calibration')
     return net
@@ -548,7 +550,9 @@ def load_net(
     "Build the network its header describes and fill every tensor of it"
     path = weights_file(name)
     try: net = net_of(read_header(path))
-    except (KeyError, TypeError) as e: raise KSRError(f'{path}: its header describes no reader ({type(e).__name__}: {e}); expected variant, size, join and exponent') from e
+    except (KeyError, TypeError) as e:
+        raise KSRError(f'{path}: its header describes no reader ({type(e).__name__}: {e}); '
+            'expected variant, size, join and exponent') from e
     load_strictly(net, read_tensors(path), path)
     return net.to(device).eval()
 
@@ -1019,7 +1023,8 @@ def load_detector(
     path, header = weights_file(name), read_header(name)
     if 'detector' not in header: raise KSRError(f'{path}: weights of another network; expected those of a detector')
     try: config = DetectorConfig(**header['detector'])
-    except TypeError as e: raise KSRError(f'{path}: its header describes no detector ({e}); expected {[f.name for f in fields(DetectorConfig)]}') from e
+    except TypeError as e:
+        raise KSRError(f'{path}: its header describes no detector ({e}); expected {[f.name for f in fields(DetectorConfig)]}') from e
     net = Detector(config)
     load_strictly(net, read_tensors(path), path)
     return net.to(device).eval()

@@ -471,7 +471,8 @@ def load_strictly(
     own = net.state_dict()
     faults = {'lacks': [k for k in own if k not in weights], 'has beyond it': [k for k in weights if k not in own],
               'has in another shape': [k for k in own if k in weights and own[k].shape != weights[k].shape],
-              'has as another kind of number': [k for k in own if k in weights and own[k].is_floating_point() != weights[k].is_floating_point()]}
+              'has as another kind of number':
+                  [k for k in own if k in weights and own[k].is_floating_point() != weights[k].is_floating_point()]}
     said = [f'{fault} {names[:3]}' + f' and {len(names) - 3} more' * (len(names) > 3) for fault, names in faults.items() if names]
     if said: raise KSRError(f'{path}: {"; ".join(said)}; expected exactly the {len(own)} tensors of {type(net).__name__}')
     net.load_state_dict(weights)

@@ -135,7 +135,8 @@ def load_optimizer(
     for name, p in zip(names, optimizer.param_groups[0]['params']):
         if f'optimizer.{name}.step' in tensors:
             shapes = [tuple(tensors[k].shape) if (k := f'optimizer.{name}.{key}') in tensors else None for key in keys]
-            if shapes != [(), *[tuple(p.shape)] * 2]: raise KSRError(f'checkpoint: the moments of {name} have the shapes {shapes[1:]}; expected {tuple(p.shape)} twice')
+            if shapes != [(), *[tuple(p.shape)] * 2]:
+                raise KSRError(f'checkpoint: the moments of {name} have the shapes {shapes[1:]}; expected {tuple(p.shape)} twice')
             optimizer.state[p] = {k: tensors[f'optimizer.{name}.{k}'].to('cpu' if k == 'step' else p.device).clone() for k in keys}
 
 # %% ../nbs/16_learner.ipynb #eb498e2a
@@ -160,7 +161,9 @@ def load_checkpoint(
     except Exception as e: raise KSRError(f'{path}: not a readable safetensors file ({e})') from e
     if 'state' not in header: raise KSRError(f'{path}: no training state in its header; expected a checkpoint written by the learner')
     try: return tensors, dict(json.loads(header['state']))
-    except (ValueError, TypeError, RecursionError) as e: raise KSRError(f'{path}: the training state in its header is broken ({e}); expected a checkpoint written by the learner') from e
+    except (ValueError, TypeError, RecursionError) as e:
+        raise KSRError(f'{path}: the training state in its header is broken ({e}); '
+            'expected a checkpoint written by the learner') from e
 
 # %% ../nbs/16_learner.ipynb #a11e0006
 @contextmanager
@@ -396,7 +399,8 @@ def write_history(
         writer.writerows(rows)
 
 # %% ../nbs/16_learner.ipynb #d4150bfe
-states = dict(stage_index=int, step=int, seen=int, seconds=(int, float), history=list, figures=dict, losses=dict) # of a learner, in a checkpoint's header
+states = dict(stage_index=int, step=int, seen=int, seconds=(int, float), # of a learner, in a checkpoint's header
+    history=list, figures=dict, losses=dict)
 
 @patch
 def save(self:Learner):
@@ -422,7 +426,8 @@ def resume(self:Learner):
             'choose another run folder')
     check_identity(state['identity'], self.identity, self.checkpoint)
     if strange := [k for k, kind in (states | dict(updates=dict)).items() if not isinstance(state.get(k), kind)]:
-        raise KSRError(f'{self.checkpoint}: {strange} in its state are missing or of another kind; expected a checkpoint written by the learner')
+        raise KSRError(f'{self.checkpoint}: {strange} in its state are missing or of another kind; '
+            'expected a checkpoint written by the learner')
     part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     for net, prefix in ((self.model, 'model.'), (self.ema.module, 'ema.')): load_strictly(net, part(prefix), self.checkpoint)
     self.ema.updates = state['updates']
