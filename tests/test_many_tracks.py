@@ -9,18 +9,20 @@ from PIL import Image
 from ksr import reading as R
 from ksr.rectifier import Placed
 
-number, batch = 200, 16
+number = 200
+ahead = 2 * torch.get_num_threads() * (torch.get_num_threads() > 1) # tracks that other threads may have begun
 
 
 class Quick(R.Reader):
     "Reads noise, at once"
-    def __init__(self, stop_after=None): self.weights, self.stop_after, self.batches = '0' * 64, stop_after, 0
+    device = torch.device('cpu')
+    def __init__(self, stop_after=None): self.weights, self.stop_after, self.count = '0' * 64, stop_after, 0
 
     def read_batch(self, tracks):
-        self.batches += 1
-        if self.stop_after and self.batches > self.stop_after: raise KeyboardInterrupt
+        self.count += 1
+        if self.stop_after and self.count > self.stop_after: raise KeyboardInterrupt
         B, T = tracks.size.shape[:2]
-        log_p = torch.randn(B, T, 7, 36, generator=torch.Generator().manual_seed(self.batches)).log_softmax(-1)
+        log_p = torch.randn(B, T, 7, 36, generator=torch.Generator().manual_seed(self.count)).log_softmax(-1)
         placed = Placed(tracks.frames, torch.zeros(B, T, 4, 2), torch.zeros(B, T, 4), torch.eye(3).expand(B, T, 3, 3), torch.zeros(B))
         return dict(restored=torch.rand(B, 3, 64, 192), log_p=log_p[:, 0], by_road=dict(joint=log_p), each=log_p, placed=placed, asis=torch.zeros(B).bool())
 
@@ -78,8 +80,8 @@ def test_memory_does_not_grow(small, quick, most_alive, tmp_path, command, kind)
     else: code = R.run_eval([small/kind], json=tmp_path/'r.json')
     assert code == (kind != 'whole')
     assert len(json.loads((tmp_path/'r.json').read_text(encoding='utf-8'))['readings']) == number
-    assert 0 < most_alive['readings'] <= 3, most_alive # the one being made, the last one, and one to spare
-    assert most_alive['tracks'] <= 2 * batch + 1 and most_alive['picture_bytes'] <= 3 * 147456, most_alive
+    assert 0 < most_alive['readings'] <= 3 + ahead, most_alive # the one being made, the last one, and one to spare
+    assert most_alive['tracks'] <= 3 + ahead and most_alive['picture_bytes'] <= (3 + ahead) * 147456, most_alive
 
 
 @pytest.mark.parametrize('out', ['sub.txt', 'sub.zip'])
@@ -91,6 +93,7 @@ def test_files_are_those_of_one_piece(small, quick, monkeypatch, tmp_path, capsy
         return readings[-1]
     monkeypatch.setattr(R, 'make_reading', kept)
     assert R.run_read([small/'whole', tmp_path/'nowhere'], out=tmp_path/out, json=tmp_path/'r.json') == 1
+    readings.sort(key=lambda r: r.track) # made side by side
     problem = R.Problem('nowhere', '', f'{tmp_path}/nowhere: does not exist; expected a track folder or a folder above tracks')
     entries = [r.as_dict() for r in [R.Reading('nowhere', problems=[problem]), *readings]]
     assert (tmp_path/'r.json').read_text(encoding='utf-8') == json.dumps(dict(weights_sha256='0' * 64, readings=entries), indent=1)
@@ -111,11 +114,11 @@ def test_the_table_comes_after_the_readings(small, quick, tmp_path):
 
 
 def test_lines_and_plates_come_at_once_files_at_the_end(small, quick, tmp_path, capsys):
-    "Stopped in the sixth batch: five batches of lines and plates are there, the files are as they were"
+    "Stopped in the sixth track: five lines and plates are there, the files are as they were"
     quick(stop_after=5)
     (tmp_path/'sub.zip').write_text('as it was')
     with pytest.raises(KeyboardInterrupt): R.run_read([small/'whole'], out=tmp_path/'sub.zip', json=tmp_path/'r.json', restored=tmp_path/'restored')
-    assert len(capsys.readouterr().out.splitlines()) == 5 * batch == len([Image.open(p).load() for p in (tmp_path/'restored').iterdir()])
+    assert len(capsys.readouterr().out.splitlines()) == 5 == len([Image.open(p).load() for p in (tmp_path/'restored').iterdir()])
     assert {p.name for p in tmp_path.iterdir()} == {'sub.zip', 'restored'} and (tmp_path/'sub.zip').read_text() == 'as it was'
 
 
