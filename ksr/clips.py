@@ -39,8 +39,8 @@ from .experiment import load_detector
 from .plates import decode, layout_names, random_style, render_plates
 from .reading import Reader, Reading
 from .rectifier import from_view, plate_doubt, view_scale
-from .tracks import (Problem, Track, area_average, corner_names, draw_text, encode_image, frame_corners, from_file, in_one_buffer, longest,
-    max_side, min_side, parse_corners, role_seed, suffixes, turn_upright, width_between, write_track)
+from .tracks import (Problem, Track, area_average, corner_names, draw_text, encode_image, frame_corners, from_file, in_one_buffer,
+    longest, max_side, min_side, parse_corners, role_seed, suffixes, turn_upright, width_between, write_track)
 
 # %% ../nbs/19_clips.ipynb #19a00007
 def read_photo(

@@ -195,7 +195,7 @@ def ksr_read(
     annotated:str='', # the photograph or the clip with boxes, corners and texts
     weights:str='small', # name under ksr/weights or a file
     device:str='auto', # auto | cpu | cuda | mps
-    corners:str='found', # found by the rectifier, or given: those in annotations.json or corners.json beside the frames, where there are any, are read too; or "x,y x,y x,y x,y": a plate marked once, clockwise from its top left
+    corners:str='found', # found; given: those of annotations.json or corners.json too; "x,y x,y x,y x,y": marked once, from its top left
     at:str='', # 12.4s: where in the clip the plate was marked
     frames:int=most_read, # of a plate in a clip that are read together, at most
     every:int=Following.every, # the detector sees one frame of a clip in so many

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from .core import Draws, KSRError, box_corners, check_kinds, mix, pixel_grid, project, quad_homography
 from .degradation import plate_corners, space_pose
 from .plates import alphabet, coverage, glyph_field, layout_names, random_style, render_plates
-from .tracks import (Batch, SyntheticTracks, Track, area_average, check_role, collate, decode_image, draw_text, encode_image, frame_corners,
-    load_photo, pixels, read_marks, role_seed, turn_upright)
+from .tracks import (Batch, SyntheticTracks, Track, area_average, check_role, collate, decode_image, draw_text, encode_image,
+    frame_corners, load_photo, pixels, read_marks, role_seed, turn_upright)
 
 # %% ../nbs/06_detector.ipynb #d671727
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def read_scenes(
         marks.setdefault(track.path, []).append((quad, track.text or ''))
     rows = {path: (torch.stack([q for q, _ in found]).float(), tuple(t for _, t in found)) for path, found in marks.items()}
     held = {t for p, (_, texts) in rows.items() if part_of(texts, p.name) == 'validation' for t in texts if t}
-    mine = lambda p, texts: part is None or part_of(texts, p.name) == part and not (part == 'train' and held & set(texts)) # beside a held plate
+    beside_held = lambda texts: part == 'train' and held & set(texts)
+    mine = lambda p, texts: part is None or part_of(texts, p.name) == part and not beside_held(texts)
     return [Photo(p.name, load_photo(p), quads, texts) for p, (quads, texts) in rows.items() if mine(p, texts)]
 
 # %% ../nbs/06_detector.ipynb #d6e36e9
@@ -160,7 +161,8 @@ class DetectorConfig:
         check_kinds(self)
         if len(self.dims) != 5 or len(self.depth) != 4: raise KSRError(f'dims={self.dims}, depth={self.depth}: expected 5 and 4 numbers')
         if min(*self.dims, *self.depth, self.neck, self.head) < 1: raise KSRError(f'{self}: expected numbers ≥ 1')
-        if max(*self.dims, self.neck) > 1024 or max(*self.depth, self.head) > 32: raise KSRError(f'{self}: expected at most 1024 channels and 32 blocks')
+        if max(*self.dims, self.neck) > 1024 or max(*self.depth, self.head) > 32:
+            raise KSRError(f'{self}: expected at most 1024 channels and 32 blocks')
 
 def conv_norm(
     before:int, # channels
@@ -686,7 +688,8 @@ class Scenes:
 
     def identity(self) -> dict:
         "What the scenes depend on"
-        return dict(source='Scenes', photos=len(self.photos), seed=self.seed, size=self.size, role=self.role, sha256=photos_digest(self.photos))
+        known = dict(seed=self.seed, size=self.size, role=self.role)
+        return dict(source='Scenes', photos=len(self.photos), **known, sha256=photos_digest(self.photos))
 
     @torch.no_grad()
     def __call__(self, indices, severity=None, frames=None) -> SceneBatch: # severity and frames mean nothing here

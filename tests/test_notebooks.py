@@ -57,8 +57,7 @@ def test_small_whole_and_without_errors(path):
 
 
 # notebooks that still have lines of code over 140 characters: a name leaves when its notebook has none, and none comes in
-unwrapped = {'00_core', '04_tracks', '05_datasets', '06_detector', '18_reading', '19_clips', '20_trust', '23_commands',
-    'detector', 'evaluate', 'read'}
+unwrapped = {'00_core', '04_tracks', '05_datasets', '18_reading', '19_clips', '20_trust', 'evaluate'}
 
 
 @named
