@@ -46,6 +46,11 @@ def plain(text): return text.replace('|', '\\|').replace('*', '\\*').replace('_'
 def in_code(node): return f'`{ast.unparse(node)}`'.replace('|', '\\|') if node else ''
 
 
+def name_of(node): # a patched method belongs to the class of its `self`
+    patched = any(isinstance(d, ast.Name) and d.id == 'patch' for d in node.decorator_list)
+    return f'{ast.unparse(node.args.args[0].annotation)}.{node.name}' if patched else node.name
+
+
 def docments(text): # [(name, first line of its docstring, table in Markdown)] of an exported cell's public definitions
     said, found = comments(text), []
     for node in ast.parse(text).body:
@@ -53,7 +58,7 @@ def docments(text): # [(name, first line of its docstring, table in Markdown)] o
         rows = (fields if isinstance(node, ast.ClassDef) else parameters)(node, said)
         lines = [f'| {in_code(ast.Name(name)) if name != "→" else name} | {in_code(kind)} | {in_code(default)} | {plain(meaning)} |' for name, kind, default, meaning in rows]
         table = '\n'.join(['| | type | default | meaning |', '| --- | --- | --- | --- |', *lines]) if lines else ''
-        found.append((node.name, plain((ast.get_docstring(node) or '').split('\n')[0]), table))
+        found.append((name_of(node), plain((ast.get_docstring(node) or '').split('\n')[0]), table))
     return found
 
 
@@ -67,6 +72,9 @@ def exports(): # full name → (notebook, docstring)
     return found
 
 
+def label(full): return re.sub('[A-Z]', lambda m: '-' + m[0].lower(), full) # labels know no capitals; `Look` and `look` are two
+
+
 def linked(text, names): # Markdown whose names in backticks lead to their definitions; plain words are left alone, they may mean anything
     short = {}
     for full in names: short.setdefault(full.split('.')[-1], []).append(full)
@@ -74,7 +82,7 @@ def linked(text, names): # Markdown whose names in backticks lead to their defin
     def link(match):
         name = match[1].removesuffix('()')
         full = name if name in names else short[name][0] if len(short.get(name, [])) == 1 and re.search('[A-Z_]', name) else None
-        return f'[`{match[1]}`](#{full.lower()})' if full else match[0]
+        return f'[`{match[1]}`](#{label(full)})' if full else match[0]
 
     def line(s): return s if s.startswith(('#', '    ', '```')) else re.sub(r'(?<![\[`])`([\w.]+(?:\(\))?)`(?![\]`])', link, s)
     return '\n'.join(map(line, text.split('\n')))
@@ -82,7 +90,7 @@ def linked(text, names): # Markdown whose names in backticks lead to their defin
 
 def below(cell, of): # a Markdown cell with the docments of an exported one, or none
     found = docments(source(cell))
-    text = '\n\n'.join(f'({of.lower()}.{name.lower()})=\n`{of}.{name}`' + (f': {doc}' if doc else '') + (f'\n\n{table}' if table else '') for name, doc, table in found)
+    text = '\n\n'.join(f'({label(f"{of}.{name}")})=\n`{of}.{name}`' + (f': {doc}' if doc else '') + (f'\n\n{table}' if table else '') for name, doc, table in found)
     return [dict(cell_type='markdown', id=cell['id'] + 'd', metadata={}, source=text)] if found else []
 
 
@@ -111,7 +119,7 @@ def write_source(folder):
     for path in notebooks: (folder/'nbs'/path.name).write_text(page(path, names), encoding='utf-8')
     for name in pages: (folder/name).write_text(linked((root/name).read_text(encoding='utf-8'), names), encoding='utf-8')
     for path in (root/'figures').glob('*.png'): shutil.copy(path, folder/'figures')
-    rows = [f'| [`{full}`](#{full.lower()}) | {doc} |' for full, (_, doc) in sorted(names.items())]
+    rows = [f'| [`{full}`](#{label(full)}) | {doc} |' for full, (_, doc) in sorted(names.items())]
     (folder/'names.md').write_text('# Names\n\nEvery public function and class, with the cell that defines it.\n\n| name | what it is |\n| --- | --- |\n' + '\n'.join(rows), encoding='utf-8')
     numbered = [f'nbs/{p.stem}' for p in notebooks if p.stem[:2].isdigit()]
     reports = [f'nbs/{p.stem}' for p in notebooks if not p.stem[:2].isdigit() and p.stem != 'index']

@@ -19,7 +19,7 @@ myst_enable_extensions = ['dollarmath', 'amsmath', 'html_image']
 myst_heading_anchors = 4
 suppress_warnings = ['mystnb.unknown_mime_type', 'misc.highlighting_failure', 'myst.header']
 
-spelt = [(r'\\[bB]igg?[lr]?(?![a-zA-Z])', ''), (r'\\dots(?![a-z])', r'\\ldots'), (r'\\([td]?frac)\s*(\d)\s*(\w)', r'\\\1{\2}{\3}')] # what the converter does not know, in words it knows
+spelt = [(r'\\[bB]igg?[lr]?(?![a-zA-Z])', ''), (r'\\textstyle', ''), (r'\\dots(?![a-z])', r'\\ldots'), (r'\\tfrac', r'\\frac'), (r'\\frac\s*(\d)\s*(\w)', r'\\frac{\1}{\2}')] # what the converter does not know, in words it knows
 
 
 def mathml(self, node):
