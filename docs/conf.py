@@ -9,6 +9,7 @@ extensions = ['myst_nb']
 root_doc = 'index'
 html_theme = 'furo'
 html_title = 'KSR-Net'
+html_static_path, html_css_files = ['static'], ['wide.css']
 html_copy_source = html_show_sourcelink = html_show_copyright = False
 html_math_renderer = 'mathml'
 
@@ -16,10 +17,12 @@ nb_execution_mode = 'off'
 nb_ipywidgets_js = {} # else two scripts are fetched from a content network
 nb_output_stderr = 'remove'
 myst_enable_extensions = ['dollarmath', 'amsmath', 'html_image']
+myst_dmath_double_inline = True # $$ … $$ within a paragraph
 myst_heading_anchors = 4
 suppress_warnings = ['mystnb.unknown_mime_type', 'misc.highlighting_failure', 'myst.header']
 
-spelt = [(r'\\[bB]igg?[lr]?(?![a-zA-Z])', ''), (r'\\textstyle', ''), (r'\\dots(?![a-z])', r'\\ldots'), (r'\\tfrac', r'\\frac'), (r'\\frac\s*(\d)\s*(\w)', r'\\frac{\1}{\2}')] # what the converter does not know, in words it knows
+spelt = [(r'(\\(?:hat|tilde|bar)\s*(?:\{[^{}]*(?:\{[^{}]*\})?[^{}]*\}|\\[a-zA-Z]+|\w))', r'{\1}'), # so that an index stands beside it, not below
+    (r'\\[bB]igg?[lr]?(?![a-zA-Z])', ''), (r'\\textstyle', ''), (r'\\dots(?![a-z])', r'\\ldots'), (r'\\tfrac', r'\\frac'), (r'\\frac\s*(\d)\s*(\w)', r'\\frac{\1}{\2}')] # what the converter does not know, in words it knows
 
 
 def mathml(self, node):

@@ -78,3 +78,9 @@ def test_the_site_shows_figures_tables_equations_and_finds_words(site):
     assert '<img' in text and '<math' in text and '<th class="head"><p>meaning</p></th>' in text
     assert 'consist' in (site/'searchindex.js').read_text(encoding='utf-8')
     assert 'href="07_rectifier.html"' in (site/'nbs'/'index.html').read_text(encoding='utf-8')
+
+
+def test_every_equation_is_drawn(site):
+    for path in (site/'nbs').glob('*.html'):
+        text = re.sub(r'<pre.*?</pre>|<code.*?</code>|<script.*?</script>|<table.*?</table>', '', path.read_text(encoding='utf-8'), flags=re.S)
+        assert '$' not in re.sub('<[^>]*>', '', text), path.stem
