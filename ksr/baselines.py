@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from . import recognizer as P
 from .core import KSRError, canvas, hr_canvas, project, ready_torchvision, reference_index, resize
 from .experiment import Answer
-from .flow import conv, corners_homography, fit_homography, for_supports, forward_backward_error, from_unknowns, homography_equations, homography_flow
-from .flow import rejoin, resize_flow, supports, track_flow, unit_grid
+from .flow import (conv, corners_homography, fit_homography, for_supports, forward_backward_error, from_unknowns,
+    homography_equations, homography_flow, rejoin, resize_flow, supports, track_flow, unit_grid)
 from .metrics import sharpness
 from .plates import alphabet, decode, slots
 from .restorer import each_frame, match_exposure, upsample, warp_track

@@ -4,32 +4,33 @@
 
 # %% auto #0
 __all__ = ['clip_suffixes', 'below', 'holds_tracks', 'sort_paths', 'refuse_same_names', 'first_interrupt', 'check_annotated',
-           'check_request', 'flat_name', 'read_media', 'run', 'ksr_read']
+           'check_request', 'flat_name', 'read_media', 'asked_judge', 'run', 'hyphened', 'ksr_read']
 
 # %% ../nbs/23_commands.ipynb #23a00002
 import os, signal, sys, threading
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from itertools import groupby
 from pathlib import Path
 
-from fastcore.script import Param, call_parse
+from fastcore.script import Param, anno_parser, call_parse
 from tqdm.auto import tqdm
 
 from .clips import Following, Reads, Ways, annotated, is_photo, load_finder, most_read, parse_mark, parse_time, read_file, read_marked
 from .core import KSRError
-from .reading import finish, report, run_read
-from .tracks import find_tracks, suffixes, write_track
+from .reading import finish, refuse_breaking, report, run_read
+from .tracks import find_tracks, is_junk, suffixes, write_track
+from .trust import judge
 
 # %% ../nbs/23_commands.ipynb #23a00005
 clip_suffixes = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.ts', '.mts', '.m2ts', '.3gp', '.wmv', '.flv', '.ogv')
 
 def below(
     folder:Path, # without tracks
-) -> tuple: # photographs and clips, other files; sorted, hidden ones left out
+) -> tuple: # photographs and clips, other files; sorted, hidden ones and junk left out
     "Every file of a folder and its folders"
-    hidden = lambda path: any(part.startswith('.') for part in path.relative_to(folder).parts)
+    hidden = lambda path: any(map(is_junk, path.relative_to(folder).parts))
     found = sorted(p for at, _, names in os.walk(folder) for name in names if not hidden(p := Path(at)/name))
     media = [p for p in found if p.suffix.lower() in suffixes + clip_suffixes]
     return media, [p for p in found if p not in set(media)]
@@ -60,7 +61,8 @@ def sort_paths(
 def refuse_same_names(
     media, # of `sort_paths`
 ):
-    "`KSRError` if two files have one name"
+    "`KSRError` if two files have one name, or one has a name that no line can hold"
+    refuse_breaking(media)
     same = [(name, [str(p) for _, p in some]) for name, some in ((n, list(g)) for n, g in groupby(media, lambda m: m[0]))]
     said = [f'{name}: is the name of {" and of ".join(files)}; expected one file of a name' for name, files in same if len(files) > 1]
     if said: raise KSRError('\n'.join(said))
@@ -141,26 +143,48 @@ def read_media(
         elif annotated_file: annotated(media[0][1], plates, ways if marked is None else sorted(ways), annotated_file)
 
 # %% ../nbs/23_commands.ipynb #23a00012
+def asked_judge(
+    weights:str, error_rate:float, answers:str, # as given
+): # of `ksr.trust.judge`, or None
+    "Who judges the readings, if anybody is asked to"
+    if error_rate: return judge(weights, error_rate)
+    if answers: raise KSRError(f'--answers {answers}: expected --error-rate RATE with it, such as 0.01')
+
 def run(
     paths, # of anything that can be read
     out='', json='', restored='', tracks='', annotated_file='', # where to write; empty: nowhere
     weights='small', device='auto', corners='found', at='', # which reader, whose corners
     frames=most_read, every=Following.every, # of a clip
+    error_rate=0., answers='', # wanted, and where to write the answers
 ) -> int: # exit code
     "What `ksr_read` does"
     folders, media, notes = sort_paths(paths)
     refuse_same_names(media)
     marked, at = check_request(folders, media, corners, at, annotated_file)
     if frames < 1: raise KSRError(f'--frames {frames}: expected 1 or more')
-    if not media: return run_read(folders, out, json, restored, weights, device, corners)
+    asked = dict(judge=asked_judge(weights, error_rate, answers), answers=answers)
+    if not media: return run_read(folders, out, json, restored, weights, device, corners, **asked)
     stop, settings = threading.Event(), Following(every=every)
     find = load_finder(device) if marked is None else None
     how = lambda reader: Reads(reader, find, settings, frames, progress=sys.stderr.isatty(), stop=stop)
     for note in notes: print(note, file=sys.stderr)
     others = partial(read_media, media=media, how=how, marked=marked, at=at, tracks=tracks, annotated_file=annotated_file)
-    code = run_read(folders, out, json, restored, weights, device, corners if marked is None else 'found', others)
+    code = run_read(folders, out, json, restored, weights, device, corners if marked is None else 'found', others, **asked)
     return 128 + signal.SIGINT if stop.is_set() else code
 
+# %% ../nbs/23_commands.ipynb #23a00a12
+def hyphened(command):
+    "Options in a command of `call_parse` may be written with hyphens: --error-rate"
+    @wraps(command)
+    def run(*args, **options):
+        if args or options: return command(*args, **options)
+        parts = (word.partition('=') for word in sys.argv[1:])
+        words = [('--' + head[2:].replace('-', '_') if head.startswith('--') else head) + sign + rest for head, sign, rest in parts]
+        known = vars(anno_parser(command.__wrapped__).parse_args(words))
+        return command(**{name: value for name, value in known.items() if name not in ('pdb', 'xtra')})
+    return run
+
+@hyphened
 @call_parse
 def ksr_read(
     paths:Param('track folders, folders above tracks, photographs, clips, folders of photographs and clips', str, nargs='+'), # what to read
@@ -175,6 +199,8 @@ def ksr_read(
     at:str='', # 12.4s: where in the clip the plate was marked
     frames:int=most_read, # of a plate in a clip that are read together, at most
     every:int=Following.every, # the detector sees one frame of a clip in so many
+    error_rate:float=0., # or --error-rate; 0.01: read, needs review or cannot be read, with so many wrong among the read; 0: every text
+    answers:str='', # with --error-rate: every track's answer, what is open, the alternatives and the reason, as CSV
 ):
     "Read number plates from tracks of tiny frames, from photographs and from clips"
-    finish(lambda: run(paths, out, json, restored, tracks, annotated, weights, device, corners, at, frames, every))
+    finish(lambda: run(paths, out, json, restored, tracks, annotated, weights, device, corners, at, frames, every, error_rate, answers))

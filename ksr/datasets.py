@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from .core import KSRError, atomic_write, rectify
 from .plates import described, layout_table, valid
-from .tracks import (Problem, Track, claim_folder, corner_names, decode_image, encode_image, find_tracks, load_photo, max_side, min_side,
+from .tracks import (Problem, Track, claim_folder, corner_names, encode_image, find_tracks, from_file, is_junk, load_photo, max_side, min_side,
     read_track, suffixes)
 
 # %% ../nbs/05_datasets.ipynb #d5b20006
@@ -102,11 +102,11 @@ def pictures_below(
     folder:Path, # where a dataset was unpacked
     name:str, # of the dataset
 ) -> list: # paths of pictures relative to it, with slashes, sorted
-    "Every PNG and JPEG file by its name, hidden ones left out; `KSRError` where there is none"
+    "Every PNG and JPEG file by its name, hidden ones and junk left out; `KSRError` where there is none"
     found = []
     for at, folders, files in os.walk(folder):
-        folders[:] = [f for f in folders if not f.startswith('.')]
-        found += [(Path(at)/f).relative_to(folder).as_posix() for f in files if f.lower().endswith(suffixes) and not f.startswith('.')]
+        folders[:] = [f for f in folders if not is_junk(f)]
+        found += [(Path(at)/f).relative_to(folder).as_posix() for f in files if f.lower().endswith(suffixes) and not is_junk(f)]
     if not found: raise KSRError(f'{folder}: holds no pictures; expected the folder that {name} was unpacked to')
     return sorted(found)
 
@@ -418,9 +418,7 @@ def read_pictures(
     "Every picture that can be decoded"
     found, said = {}, []
     for path in paths:
-        try:
-            with open(path, 'rb') as file: found[path.name] = decode_image(file, kind)[0]
-        except OSError as e: said.append(Problem(where, path.name, f'cannot be read ({e.strerror}); expected a picture'))
+        try: found[path.name] = from_file(path, kind)[0]
         except KSRError as e: said.append(Problem(where, path.name, str(e)))
     return found, said
 

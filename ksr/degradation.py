@@ -33,8 +33,10 @@ PLATE_MM = (400, 130)        # width, height of a plate
 SCENE_MM = (640, 280)        # width, height of the scene's texture
 SCENE_ORIGIN_MM = (320, 139) # the plate's centre, from the texture's top left corner
 PX_PER_MM = 0.5              # the texture's resolution
-native_shapes = ((24, 56), (48, 56), (64, 88), (96, 128), (144, 200)) # (H, W) of the padded buffers that native frames live in: a track takes the smallest that holds it
-samplings = (2.4, 2.2, 1.8, 1.5, 1.2) # samples per native pixel and axis on which the continuous image is held before the sensor, a buffer each
+# (H, W) of the padded buffers that native frames live in: a track takes the smallest that holds it
+native_shapes = ((24, 56), (48, 56), (64, 88), (96, 128), (144, 200))
+# samples per native pixel and axis on which the continuous image is held before the sensor, a buffer each
+samplings = (2.4, 2.2, 1.8, 1.5, 1.2)
 native_max = native_shapes[-1]   # (H, W) of the largest frame
 margin = 4                       # native pixels beyond the frame's edges, for blur to draw from
 
@@ -248,7 +250,8 @@ def steep_angles(
     "How a plate is turned before a camera in space, and how it turns on along the track"
     shake = 0.15 + 0.85 * severity
     still = torch.cat([50 * u[3], 60 * u[5], 30 * u[7] * u[7].abs().sqrt()], -1)[:, None]
-    return still + torch.stack([3 * u[4] * τ + 0.7 * shake * n[2], 2 * u[6] * τ + 0.7 * shake * n[3], 2.5 * u[8] * τ + 0.7 * shake * n[4]], -1)
+    moving = 3 * u[4] * τ, 2 * u[6] * τ, 2.5 * u[8] * τ
+    return still + torch.stack([turn + 0.7 * shake * n for turn, n in zip(moving, n[2:5])], -1)
 
 def steep_view(
     u:tuple, # of (B, 1) uniform in [-1, 1)
@@ -368,7 +371,8 @@ def lattice(
     device='cpu', # device of the result
 ) -> Tensor: # (2, rows, columns) coordinates, x first
     "Nodes over a frame or canvas, its margin and at least one node more"
-    y, x = (torch.arange(-extent - lattice_step, n + extent + 2 * lattice_step, lattice_step, dtype=torch.float, device=device) for n in shape)
+    end = extent + 2 * lattice_step
+    y, x = (torch.arange(lattice_step - end, n + end, lattice_step, dtype=torch.float, device=device) for n in shape)
     return torch.stack(torch.meshgrid(x, y, indexing='xy'))
 
 # %% ../nbs/02_degradation.ipynb #e6f88cd7
@@ -559,7 +563,8 @@ def random_tone(
     wander = (faults(s) * (0.01 + (0.02 + 0.07 * s) * u[2]))[:, None] * draws.normal(T)
     flips = draws.flip(.5, T) & (u[3] < 0.25 * s)[:, None]
     exposure = wander.exp() * torch.where(flips, 0.45 + 0.35 * u[4][:, None], 1.)
-    balance = (draws.normal(3) * 0.05)[:, None] * (1 + 2 * (u[5] < .2)[:, None, None]) + draws.normal(T, 3) * 0.008 * faults(s)[:, None, None]
+    cast = (draws.normal(3) * 0.05)[:, None] * (1 + 2 * (u[5] < .2)[:, None, None])
+    balance = cast + draws.normal(T, 3) * 0.008 * faults(s)[:, None, None]
     lift = (0.3 * s * u[6] ** 2 * level)[:, None].expand(-1, T)
     gray = torch.where(night & (u[5] > .5), 1., 0.7 * u[7] ** 2)
     gamma = (draws.normal() * 0.2 * (0.5 + s)).exp()[:, None].expand(-1, T)
@@ -939,9 +944,11 @@ def sample_theta(
     level, gain, gamma, lift, gray, night = random_tone(draws, T, s, far)
     sensor, quality, phase = random_codec(draws, size, s)
     return Theta(
-        severity=s, far=far, steep=turned, plate_width=width, size=size, homography=homography, waves=waves, aim=aim, taps=taps, sigma=sigma,
+        severity=s, far=far, steep=turned, plate_width=width,
+        size=size, homography=homography, waves=waves, aim=aim, taps=taps, sigma=sigma,
         level=level, gain=gain, gamma=gamma, lift=lift, gray=gray, streaks=random_rain(draws, sensor, s, far),
-        noise=torch.stack(random_noise(draws, s, night), -1), bayer=draws.flip(.25 * faults(s)), sharpening=torch.stack(random_sharpen(draws, s), -1),
+        noise=torch.stack(random_noise(draws, s, night), -1), bayer=draws.flip(.25 * faults(s)),
+        sharpening=torch.stack(random_sharpen(draws, s), -1),
         sensor=sensor, quality=quality, repeated=random_repeats(draws, T, s), phase=phase)
 
 # %% ../nbs/02_degradation.ipynb #a15b7d95
@@ -989,7 +996,8 @@ def to_sensor(
     pitch = (theta.size / theta.sensor).flip(-1)[..., None, None] # of the sensor's cells, native px
     view = look(theta.homography, theta.waves, grid * pitch)
     sample = lambda t: sample_scene(scene, view[:, t], grid, shape, rate, margin)
-    return torch.stack([expose(sample(t), theta.sensor[:, t], theta.taps[:, t], theta.sigma[:, t], shape, rate) for t in range(view.shape[1])], 1)
+    exposed = lambda t: expose(sample(t), theta.sensor[:, t], theta.taps[:, t], theta.sigma[:, t], shape, rate)
+    return torch.stack([exposed(t) for t in range(view.shape[1])], 1)
 
 # %% ../nbs/02_degradation.ipynb #17492b0d
 def per_frame(
@@ -1080,6 +1088,7 @@ def degrade(
         native, frames, gain, rows = (torch.cat(part) for part in zip(*found))
         native, frames, gain = (part[rows.argsort()] for part in (native, frames, gain))
         placed = quad_homography(theta.aim)
-        hr = tone(clean_plate(scene, theta.homography[:, r], theta.waves[:, r], placed[:, r]), gain[:, r], theta.gamma[:, r], theta.lift[:, r], theta.gray)
+        plate = clean_plate(scene, theta.homography[:, r], theta.waves[:, r], placed[:, r])
+        hr = tone(plate, gain[:, r], theta.gamma[:, r], theta.lift[:, r], theta.gray)
         corners = native_corners(theta.homography, theta.waves) * (saved.size / theta.size).flip(-1)[:, :, None]
         return Degraded(frames, native, saved.size, hr, exact_flow(theta.homography, theta.waves, placed), corners, gain)

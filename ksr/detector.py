@@ -160,6 +160,7 @@ class DetectorConfig:
         check_kinds(self)
         if len(self.dims) != 5 or len(self.depth) != 4: raise KSRError(f'dims={self.dims}, depth={self.depth}: expected 5 and 4 numbers')
         if min(*self.dims, *self.depth, self.neck, self.head) < 1: raise KSRError(f'{self}: expected numbers ≥ 1')
+        if max(*self.dims, self.neck) > 1024 or max(*self.depth, self.head) > 32: raise KSRError(f'{self}: expected at most 1024 channels and 32 blocks')
 
 def conv_norm(
     before:int, # channels

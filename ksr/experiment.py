@@ -8,14 +8,14 @@ __all__ = ['roads', 'picture_losses', 'task_parts', 'losses', 'rectifier_sizes',
            'placed_where_unknown', 'reads', 'product_of_reads', 'best_exponent', 'with_truth', 'teach', 'rectification',
            'joint', 'recognition', 'alignment', 'deformation', 'restoration', 'encoded', 'end_to_end', 'stage_weights',
            'protocol_stages', 'Config', 'checked_settings', 'checked_config', 'save_weights', 'weights_file',
-           'read_header', 'old_reads', 'load_net', 'take_over', 'autocast', 'measure', 'calibrate', 'calibrate_again',
-           'summarize', 'validation_mix', 'read_rate', 'Answer', 'known_facts', 'clusters_of', 'score', 'judge',
-           'track_gigaflops', 'show_restorations', 'PairTracks', 'Result', 'input_hashes', 'with_defaults',
-           'keep_settings', 'open_run', 'origins', 'finished_run', 'starting_net', 'further_sources', 'training_data',
-           'conclude', 'run', 'DetectorRun', 'save_detector', 'load_detector', 'scene_photos', 'without_ignored',
-           'detections', 'corner_errors', 'detection_summary', 'detector_data', 'detector_inputs', 'detector_start',
-           'detector_stage', 'detector_learner', 'run_detector', 'train_worker', 'parse_settings', 'start_training',
-           'ksr_train', 'ksr_calibrate', 'recalibrated']
+           'read_header', 'old_reads', 'read_tensors', 'net_of', 'load_net', 'take_over', 'autocast', 'measure',
+           'calibrate', 'calibrate_again', 'summarize', 'validation_mix', 'read_rate', 'Answer', 'known_facts',
+           'clusters_of', 'score', 'judge', 'track_gigaflops', 'show_restorations', 'PairTracks', 'Result',
+           'input_hashes', 'with_defaults', 'keep_settings', 'open_run', 'origins', 'finished_run', 'starting_net',
+           'further_sources', 'training_data', 'conclude', 'run', 'DetectorRun', 'save_detector', 'load_detector',
+           'scene_photos', 'without_ignored', 'detections', 'corner_errors', 'detection_summary', 'detector_data',
+           'detector_inputs', 'detector_start', 'detector_stage', 'detector_learner', 'run_detector', 'train_worker',
+           'parse_settings', 'start_training', 'ksr_train', 'ksr_calibrate', 'recalibrated']
 
 # %% ../nbs/17_experiment.ipynb #797cfa55
 import copy, hashlib, json, math, os, platform, sys
@@ -31,7 +31,7 @@ import torch
 from einops import rearrange, repeat
 from fastcore.script import Param, call_parse
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -39,11 +39,11 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import restorer as R, recognizer as P
-from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds, hr_canvas, mix, ready_torchvision, reference_index, resize, root,
-    seed_everything, show_frames)
+from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds, converted, hr_canvas, mix, ready_torchvision,
+    reference_index, resize, root, seed_everything, show_frames)
 from .detector import (PhotoCrops, Detector, DetectorConfig, DetectorTask, Found, Photo, Scenes, counts_from, find, longest_side,
     loss_weights, quad_boxes, read_scenes, settle_norms)
-from .flow import disturbed_flow, end_point_error, flow_loss, flow_pairs, photometric_loss, supports, track_flow
+from .flow import disturbed_flow, end_point_error, flow_loss, flow_pairs, load_strictly, photometric_loss, supports, track_flow
 from .learner import Learner, LearnerConfig, Stage, check_identity, join_processes, run_lock
 from .losses import Objective, lpips_distance_of, recognizer_distance_of, vgg16_file
 from .metrics import (cluster_index, edit_distance, match_boxes, pictures_precision, psnr, rate_interval, recall_by_width, ssim,
@@ -57,8 +57,9 @@ roads = {name: ('image',) for name in R.variants} | dict(plus=('joint',)) # what
 
 picture_losses = ('charbonnier', 'gradient', 'perceptual', 'semantic') # what a restored picture is asked for
 task_parts = dict( # task → the parts its loss may have
-    rectification=('corners',), joint=('joint',), recognition=('read', 'taught'), alignment=('flow', 'photometric'), deformation=('refined',), restoration=('charbonnier', 'gradient'),
-    end_to_end=(*picture_losses, 'read_image'))
+    rectification=('corners',), joint=('joint',), recognition=('read', 'taught'),
+    alignment=('flow', 'photometric'), deformation=('refined',),
+    restoration=('charbonnier', 'gradient'), end_to_end=(*picture_losses, 'read_image'))
 
 losses = dict( # weights of a variant's parts, in every stage
     v1=dict(charbonnier=1., perceptual=.1, read_image=.5),
@@ -66,7 +67,10 @@ losses = dict( # weights of a variant's parts, in every stage
     final=dict(charbonnier=1., gradient=.5, perceptual=.1, semantic=.5, read_image=.5),
     plus=dict(charbonnier=4., gradient=2., perceptual=.1, semantic=.5, read_image=.5))
 losses |= {f'no_{name}': {k: v for k, v in losses['final'].items() if k != name} for name in picture_losses}
-losses = {name: dict(corners=1., read=1., taught=1., flow=1., photometric=.1, refined=1.) | (dict(joint=1.) if 'joint' in roads[name] else {}) | losses.get(name, losses['final']) for name in R.variants}
+losses = {
+    name: dict(corners=1., read=1., taught=1., flow=1., photometric=.1, refined=1.)
+        | (dict(joint=1.) if 'joint' in roads[name] else {}) | losses.get(name, losses['final'])
+    for name in R.variants}
 
 # %% ../nbs/17_experiment.ipynb #c1e1dcfb
 rectifier_sizes = dict(smoke=dict(width=16, dim=32, depth=1, num_heads=2), small=dict(), base=dict())
@@ -80,7 +84,8 @@ class KSRNet(nn.Module):
     ):
         super().__init__()
         if variant not in roads: raise KSRError(f'variant {variant!r}: expected one of {list(roads)}')
-        if join != 'gated' and 'joint' not in roads[variant]: raise KSRError(f'join={join!r}: the variant {variant!r} has no joint reader; expected gated')
+        if join != 'gated' and 'joint' not in roads[variant]:
+            raise KSRError(f'join={join!r}: the variant {variant!r} has no joint reader; expected gated')
         if size not in R.restorer_sizes: raise KSRError(f'size {size!r}: expected one of {list(R.restorer_sizes)}')
         self.variant, self.size, self.join, self.roads = variant, size, join, roads[variant]
         self.exponent, self.calibration = 1., None # of a single read; how it was fitted: see `calibrate`
@@ -100,7 +105,9 @@ class KSRNet(nn.Module):
     ) -> tuple: # (loss, its detached parts, figures to look at)
         weights = checked_weights(task, weights)
         if task != 'rectification': batch = placed_where_unknown(self, batch)
-        if unknown := set(options) - set(task_options.get(task, ())): raise KSRError(f'task {task!r}: options {sorted(unknown)} unknown, expected some of {list(task_options.get(task, ()))}')
+        allowed = list(task_options.get(task, ()))
+        if unknown := set(options) - set(allowed):
+            raise KSRError(f'task {task!r}: options {sorted(unknown)} unknown, expected some of {allowed}')
         parts, figures = tasks[task](self, batch, weights, generator, **options, **helpers)
         return sum(weights[k] * v for k, v in parts.items()), {k: v.detach() for k, v in parts.items()}, figures
 
@@ -113,8 +120,11 @@ def checked_weights(
 ) -> dict: # those above 0
     "The parts that count; one that the task does not know, or none at all, is an error"
     if task not in task_parts: raise KSRError(f'task {task!r}: expected one of {list(task_parts)}')
-    if unknown := set(weights) - set(task_parts[task]): raise KSRError(f'task {task!r}: loss parts {sorted(unknown)} unknown, expected some of {list(task_parts[task])}')
-    if not (active := {k: w for k, w in weights.items() if w > 0}): raise KSRError(f'task {task!r}: no loss part has a weight; expected some of {list(task_parts[task])}')
+    parts = list(task_parts[task])
+    if unknown := set(weights) - set(parts):
+        raise KSRError(f'task {task!r}: loss parts {sorted(unknown)} unknown, expected some of {parts}')
+    if not (active := {k: w for k, w in weights.items() if w > 0}):
+        raise KSRError(f'task {task!r}: no loss part has a weight; expected some of {parts}')
     return active
 
 # %% ../nbs/17_experiment.ipynb #135e5e0a
@@ -219,11 +229,17 @@ def rectification(net:KSRNet, batch, weights:dict, generator:torch.Generator) ->
 def joint(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tuple:
     "All frames of a track, one read"
     logits = net.reader(batch.frames)
-    return dict(joint=P.slot_cross_entropy(logits, batch.text).mean()), dict(right=(logits.masked_fill(~net.recognizer.allowed, -torch.inf).argmax(-1) == batch.text).all(-1).float().mean())
+    read = logits.masked_fill(~net.recognizer.allowed, -torch.inf).argmax(-1)
+    right = (read == batch.text).all(-1).float().mean()
+    return dict(joint=P.slot_cross_entropy(logits, batch.text).mean()), dict(right=right)
 
 # %% ../nbs/17_experiment.ipynb #9ee55b14
-def recognition(net:KSRNet, batch, weights:dict, generator:torch.Generator, teacher:KSRNet=None, sharp:float=.35, permutations:int=4) -> tuple:
-    "Reader pre-training: permuted language modelling on LR frames, a share `sharp` of them replaced by the clean plate; a teacher where there is one"
+def recognition(net:KSRNet, batch, weights:dict, generator:torch.Generator,
+    teacher:KSRNet=None, # whose reads are learned from too
+    sharp:float=.35, # share of the frames that the clean plate takes the place of
+    permutations:int=4, # orders of reading
+) -> tuple:
+    "Reader pre-training: permuted language modelling on LR frames, some of them replaced by the clean plate"
     B, T = batch.frames.shape[:2]
     clean = torch.rand(T, B, generator=generator).to(batch.hr.device) < sharp
     if batch.registered is not None: clean = clean & batch.registered
@@ -232,7 +248,9 @@ def recognition(net:KSRNet, batch, weights:dict, generator:torch.Generator, teac
     text = repeat(batch.text, 'b s -> (t b) s', t=T)
     logits = P.permuted_logits(net.recognizer, net.recognizer.encode(image), text, generator, permutations)
     parts, known = dict(read=P.permuted_loss(logits, text).mean()), with_truth(batch)
-    if ('taught' in weights) != (teacher is not None): raise KSRError(f"task 'recognition': weights {weights} and {'a' if teacher is not None else 'no'} teacher; expected a weight of 'taught' just where there is one")
+    if ('taught' in weights) != (teacher is not None):
+        raise KSRError(f"task 'recognition': weights {weights} and {'a' if teacher is not None else 'no'} teacher; "
+            "expected a weight of 'taught' just where there is one")
     if teacher is not None:
         mine = rearrange(logits, '(t b) k s c -> b (t k) s c', t=T)[known]
         parts['taught'] = P.distillation_loss(mine, teach(teacher, batch.hr[known], generator)).mean()
@@ -245,8 +263,10 @@ def alignment(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tup
     r = reference_index(batch.frames.shape[1])
     mine, exact = (supports(flow, r).float() for flow in (track_flow(net.restorer.flow, batch.frames), batch.flow))
     parts, others = dict(flow=lambda: flow_loss(mine, exact)), supports(batch.frames, r)
-    parts['photometric'] = lambda: photometric_loss(repeat(batch.frames[:, r], 'b c h w -> (b t) c h w', t=batch.frames.shape[1] - 1), others, mine)
-    return {k: parts[k]() for k in weights}, dict(epe=end_point_error(mine, exact).detach(), epe_zero=end_point_error(torch.zeros_like(exact), exact))
+    own = lambda: repeat(batch.frames[:, r], 'b c h w -> (b t) c h w', t=batch.frames.shape[1] - 1)
+    parts['photometric'] = lambda: photometric_loss(own(), others, mine)
+    epe, epe_zero = (end_point_error(flow, exact).detach() for flow in (mine, torch.zeros_like(exact)))
+    return {k: parts[k]() for k in weights}, dict(epe=epe, epe_zero=epe_zero)
 
 # %% ../nbs/17_experiment.ipynb #398d4080
 def deformation(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tuple:
@@ -257,7 +277,8 @@ def deformation(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> t
     with torch.no_grad(): given = disturbed_flow(track_flow(net.restorer.flow, frames, r), generator)
     _, found = net.restorer.align(frames, given, r)
     refined, given, exact = (supports(flow, r).float() for flow in (found.refined, given, batch.flow))
-    return dict(refined=flow_loss(refined, exact)), dict(epe=end_point_error(refined, exact).detach(), epe_given=end_point_error(given, exact))
+    epe, epe_given = (end_point_error(flow, exact).detach() for flow in (refined, given))
+    return dict(refined=flow_loss(refined, exact)), dict(epe=epe, epe_given=epe_given)
 
 # %% ../nbs/17_experiment.ipynb #76ecf424
 def restoration(net:KSRNet, batch, weights:dict, generator:torch.Generator) -> tuple:
@@ -289,7 +310,9 @@ def begin(self:KSRNet, stage:Stage) -> nn.Module: # None where nothing has to be
 def distance(self:KSRNet, frozen:nn.Module): # (image, target) → (B,)
     "The perceptual distance: LPIPS where it was chosen, else by the features of a stem that is frozen"
     if self.lpips: return self.lpips
-    if frozen is None: raise KSRError("task 'end_to_end': a perceptual weight, and neither LPIPS nor a frozen stem; expected what KSRNet.begin(stage) gives")
+    if frozen is None:
+        raise KSRError("task 'end_to_end': a perceptual weight, and neither LPIPS nor a frozen stem; "
+            'expected what KSRNet.begin(stage) gives')
     return recognizer_distance_of(lambda image: [frozen(P.standardize(image).contiguous(memory_format=torch.channels_last))])
 
 # %% ../nbs/17_experiment.ipynb #f483fe9c
@@ -307,7 +330,9 @@ def end_to_end(net:KSRNet, batch, weights:dict, generator:torch.Generator, froze
     return parts, dict(psnr=psnr(restored.image[known], batch.hr[known]).mean().detach())
 
 # %% ../nbs/17_experiment.ipynb #b11f4099
-tasks = dict(rectification=rectification, joint=joint, recognition=recognition, alignment=alignment, deformation=deformation, restoration=restoration, end_to_end=end_to_end)
+tasks = dict(
+    rectification=rectification, joint=joint, recognition=recognition, alignment=alignment, deformation=deformation,
+    restoration=restoration, end_to_end=end_to_end)
 
 # %% ../nbs/17_experiment.ipynb #d379d83f
 restorer_body = tuple(f'restorer.{part}' for part in ('merge', 'stft', 'fuse', 'head'))
@@ -340,9 +365,15 @@ def stage_weights(
 # %% ../nbs/17_experiment.ipynb #5801e86c
 protocols = dict( # name → stage → steps, peak learning rate, cycles; and the end of every cycle
     smoke=dict(lr_min=1e-5) | {stage: (2, 1e-3, 1) for stage in stage_rows},
-    small=dict(lr_min=2e-5, rectification=(4200, 2e-3, 1), photographed=(1500, 1e-3, 1), joint=(9000, 1.2e-3, 1), joint_more=(9000, 6e-4, 1), recognition=(3800, 1e-3, 1), reading=(3200, 8e-4, 1), flow=(300, 4e-3, 1), alignment=(300, 4e-3, 1), deformation=(1500, 4e-3, 1),
+    small=dict(lr_min=2e-5,
+        rectification=(4200, 2e-3, 1), photographed=(1500, 1e-3, 1), joint=(9000, 1.2e-3, 1), joint_more=(9000, 6e-4, 1),
+        recognition=(3800, 1e-3, 1), reading=(3200, 8e-4, 1),
+        flow=(300, 4e-3, 1), alignment=(300, 4e-3, 1), deformation=(1500, 4e-3, 1),
         restoration=(500, 1.5e-3, 1), end_to_end=(1000, 5e-4, 1), guided=(1000, 1e-3, 1), polish=(250, 1e-3, 1)),
-    paper=dict(lr_min=1e-7, rectification=(15000, 2e-3, 1), photographed=(5000, 1e-3, 1), joint=(60000, 1e-3, 1), joint_more=(60000, 5e-4, 1), recognition=(30000, 1e-3, 1), reading=(0, 2e-4, 1), flow=(6000, 2e-4, 1), alignment=(6000, 2e-4, 1), deformation=(6000, 2e-4, 1),
+    paper=dict(lr_min=1e-7,
+        rectification=(15000, 2e-3, 1), photographed=(5000, 1e-3, 1), joint=(60000, 1e-3, 1), joint_more=(60000, 5e-4, 1),
+        recognition=(30000, 1e-3, 1), reading=(0, 2e-4, 1),
+        flow=(6000, 2e-4, 1), alignment=(6000, 2e-4, 1), deformation=(6000, 2e-4, 1),
         restoration=(15000, 2e-4, 1), end_to_end=(30000, 2e-4, 4), guided=(30000, 2e-4, 4), polish=(3000, 2e-4, 1)))
 
 # %% ../nbs/17_experiment.ipynb #b331601a
@@ -364,8 +395,9 @@ def protocol_stages(
         row, (steps, lr, cycles), taught = stage_rows[stage], p[stage], teacher and stage in ('recognition', 'reading')
         if row.get('source', '') not in ('', *sources): continue
         own = dict(task=stage) | {k: v for k, v in row.items() if k != 'parts'}
-        found.append(Stage(stage, **own, steps=round(steps * scale), lr=lr * lr_scale, lr_min=min(p['lr_min'], lr * lr_scale), cycles=cycles,
-            warmup=min(150, round(steps * scale) // 10), weights=stage_weights(variant, stage, taught), teacher=taught))
+        n, peak = round(steps * scale), lr * lr_scale
+        found.append(Stage(stage, **own, steps=n, lr=peak, lr_min=min(p['lr_min'], peak), cycles=cycles, warmup=min(150, n // 10),
+            weights=stage_weights(variant, stage, taught), teacher=taught))
     return found
 
 # %% ../nbs/17_experiment.ipynb #3d13e337
@@ -388,9 +420,9 @@ class Config:
     lpips:str = '' # torchvision's weights of VGG16, for perceptual lpips; empty: torch hub's cache
     init:str = '' # weights to start from: a name under ksr/weights or a file; empty: from nothing
     reader:str = '' # weights whose rectifier and readers alone are taken over; empty: those of `init`
-    aligner:str = '' # weights whose flow network and Φ are taken over, and the deformable attention too where no stage `deformation` trains one anew; empty: those of `init`
+    aligner:str = '' # weights whose flow network and Φ are taken over, with the deformable attention if no stage trains it; empty: `init`
     data:str = '' # folder of real labelled tracks that half of the training tracks are taken from; empty: none
-    flow_data:str = '' # folder that holds FlyingChairs or Sintel as torchvision lays them out, for the stage `flow`; empty: none, and no such stage
+    flow_data:str = '' # folder with FlyingChairs or Sintel as torchvision lays them out, for the stage `flow`; empty: no such stage
     photos:str = '' # folder of marked photographs whose train part the stage `photographed` shows the rectifier; empty: none
     typical:tuple[str, ...] = () # parts of the generator whose variation is left out: plates, scene, camera
     compile:bool = False # compile the readers (needs a C++ compiler on a CPU)
@@ -399,24 +431,39 @@ class Config:
 
     def __post_init__(self):
         check_kinds(self)
-        for name, table in dict(variant=roads, size=R.restorer_sizes, protocol=protocols, join=(*P.joins, 'product'), perceptual=('recognizer', 'lpips')).items():
-            if getattr(self, name) not in table: raise KSRError(f'{name}={getattr(self, name)!r}: expected one of {list(table)}')
-        if self.join != 'gated' and 'joint' not in roads[self.variant]: raise KSRError(f'join={self.join!r}: the variant {self.variant!r} has no joint reader; expected gated')
-        SyntheticTracks(typical=self.typical)
-        if unknown := [s for s in self.stages if s not in stage_rows]: raise KSRError(f'stages={self.stages}: {unknown} unknown, expected some of {list(stage_rows)}')
-        if len(set(self.stages)) < len(self.stages): raise KSRError(f'stages={self.stages}: expected each at most once')
-        protocol_stages(self.protocol, self.variant, only=self.stages)
+        self.check_choices()
         self.check_values()
 
-    def check_values(self):
-        if 'flow' in self.stages and not self.flow_data: raise KSRError(f'stages={self.stages}: the stage flow needs flow_data, a folder with FlyingChairs or Sintel')
-        if ('photographed' in self.stages) != bool(self.photos): raise KSRError(f'stages={self.stages}, photos={self.photos!r}: the stage photographed, and it alone, needs photos, a folder of marked photographs')
-        for name in ('batch_size', 'accumulate', 'validation_tracks', 'calibration_tracks', 'scale', 'lr_scale'):
-            if getattr(self, name) <= 0: raise KSRError(f'{name}={getattr(self, name)}: expected > 0')
-        if self.seed < 0: raise KSRError(f'seed={self.seed}: expected ≥ 0')
-        if self.data and self.batch_size < 2: raise KSRError(f'batch_size={self.batch_size}: with data it must be at least 2')
-        if not 0 <= self.ema < 1: raise KSRError(f'ema={self.ema}: expected 0 ≤ ema < 1')
-        if self.lpips and self.perceptual != 'lpips': raise KSRError(f"lpips={self.lpips!r} has no use with perceptual='recognizer'; expected perceptual='lpips'")
+# %% ../nbs/17_experiment.ipynb #c3836ebb
+@patch
+def check_choices(self:Config):
+    "`KSRError` where a name is none of those there are"
+    known = dict(variant=roads, size=R.restorer_sizes, protocol=protocols, join=(*P.joins, 'product'), perceptual=('recognizer', 'lpips'))
+    for name, table in known.items():
+        if getattr(self, name) not in table: raise KSRError(f'{name}={getattr(self, name)!r}: expected one of {list(table)}')
+    if self.join != 'gated' and 'joint' not in roads[self.variant]:
+        raise KSRError(f'join={self.join!r}: the variant {self.variant!r} has no joint reader; expected gated')
+    SyntheticTracks(typical=self.typical)
+    if unknown := [s for s in self.stages if s not in stage_rows]:
+        raise KSRError(f'stages={self.stages}: {unknown} unknown, expected some of {list(stage_rows)}')
+    if len(set(self.stages)) < len(self.stages): raise KSRError(f'stages={self.stages}: expected each at most once')
+    protocol_stages(self.protocol, self.variant, only=self.stages)
+
+@patch
+def check_values(self:Config):
+    "`KSRError` where a value has no use"
+    if 'flow' in self.stages and not self.flow_data:
+        raise KSRError(f'stages={self.stages}: the stage flow needs flow_data, a folder with FlyingChairs or Sintel')
+    if ('photographed' in self.stages) != bool(self.photos):
+        raise KSRError(f'stages={self.stages}, photos={self.photos!r}: the stage photographed, and it alone, needs photos, '
+            'a folder of marked photographs')
+    for name in ('batch_size', 'accumulate', 'validation_tracks', 'calibration_tracks', 'scale', 'lr_scale'):
+        if getattr(self, name) <= 0: raise KSRError(f'{name}={getattr(self, name)}: expected > 0')
+    if self.seed < 0: raise KSRError(f'seed={self.seed}: expected ≥ 0')
+    if self.data and self.batch_size < 2: raise KSRError(f'batch_size={self.batch_size}: with data it must be at least 2')
+    if not 0 <= self.ema < 1: raise KSRError(f'ema={self.ema}: expected 0 ≤ ema < 1')
+    if self.lpips and self.perceptual != 'lpips':
+        raise KSRError(f"lpips={self.lpips!r} has no use with perceptual='recognizer'; expected perceptual='lpips'")
 
 # %% ../nbs/17_experiment.ipynb #c09af568
 def checked_settings(
@@ -442,9 +489,10 @@ def save_weights(
     **card, # more JSON-able facts for the header
 ):
     "Weights as float16, with what is needed to build the network again"
-    header = card | dict(variant=net.variant, size=net.size, join=net.join, roads=list(roads[net.variant]), exponent=net.exponent, calibration=net.calibration)
+    header = card | dict(variant=net.variant, size=net.size, join=net.join, roads=list(roads[net.variant]),
+        exponent=net.exponent, calibration=net.calibration)
     tensors = {k: v.detach().cpu().half().contiguous() for k, v in net.state_dict().items()}
-    with atomic_write(path) as tmp: save_file(tensors, tmp, {'ksr': json.dumps(header)})
+    with atomic_write(path) as tmp: tmp.write_bytes(save(tensors, {'ksr': json.dumps(header)}))
 
 # %% ../nbs/17_experiment.ipynb #0b7f4e04
 def weights_file(
@@ -463,8 +511,10 @@ def read_header(
     "What a file of weights says of itself"
     path = weights_file(name)
     try:
-        with safe_open(path, 'pt') as f: return json.loads((f.metadata() or {})['ksr'])
-    except Exception as e: raise KSRError(f'{path}: not weights of KSR-Net ({type(e).__name__}: {e}); expected a safetensors file written by save_weights') from e
+        with safe_open(path, 'pt') as f: return dict(json.loads((f.metadata() or {})['ksr']))
+    except Exception as e:
+        raise KSRError(f'{path}: not weights of KSR-Net ({type(e).__name__}: {e}); '
+            'expected a safetensors file written by save_weights') from e
 
 def old_reads(
     header:dict, # of weights
@@ -472,16 +522,38 @@ def old_reads(
     "Up to 0.6.0 headers named no roads, and the exponent was for each of the two reads of `plus`"
     return 2 if header['variant'] == 'plus' and 'roads' not in header else 1
 
+def read_tensors(
+    path:Path, # .safetensors file
+) -> dict: # name → tensor, halves as float32
+    "The tensors of a file of weights; one that is no number is refused"
+    try: tensors = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+    except Exception as e: raise KSRError(f'{path}: not a readable safetensors file ({type(e).__name__}: {e})') from e
+    if strange := [k for k, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]:
+        raise KSRError(f'{path}: {strange[:3]} hold values that are no numbers; expected finite weights')
+    return tensors
+
+# %% ../nbs/17_experiment.ipynb #a1aa6278
+def net_of(
+    header:dict, # of weights
+) -> KSRNet: # untrained
+    "The network that a header describes; `KSRError`, `KeyError` or `TypeError` where it describes none"
+    net = KSRNet(header['variant'], header['size'], header.get('join', 'gated'))
+    exponent = converted('exponent', header.get('exponent', 1.), float)
+    if not 0 < exponent < 100: raise KSRError(f'exponent={exponent}: expected a number above 0 and below 100')
+    net.exponent, net.calibration = exponent * old_reads(header), header.get('calibration')
+    return net
+
 def load_net(
     name:str='small', # a name under ksr/weights or a path
     device='cpu', # where the network goes
 ) -> KSRNet: # in eval mode
     "Build the network its header describes and fill every tensor of it"
-    path, header = weights_file(name), read_header(name)
-    net = KSRNet(header['variant'], header['size'], header.get('join', 'gated'))
-    try: net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-    except RuntimeError as e: raise KSRError(f'{path}: does not fit the network {header["variant"]}/{header["size"]}: {e}') from e
-    net.exponent, net.calibration = header.get('exponent', 1.) * old_reads(header), header.get('calibration')
+    path = weights_file(name)
+    try: net = net_of(read_header(path))
+    except (KeyError, TypeError) as e:
+        raise KSRError(f'{path}: its header describes no reader ({type(e).__name__}: {e}); '
+            'expected variant, size, join and exponent') from e
+    load_strictly(net, read_tensors(path), path)
     return net.to(device).eval()
 
 # %% ../nbs/17_experiment.ipynb #92bb18db
@@ -494,8 +566,9 @@ def take_over(
 ):
     "Trained parts of other weights, every tensor of them"
     theirs = read_header(name).get('join', 'gated')
-    if 'reader' in parts and net.reader and theirs != net.join: raise KSRError(f'{weights_file(name)}: joins frames by {theirs}, the settings say {net.join}')
-    tensors = {k: v.float() for k, v in load_file(weights_file(name)).items()}
+    if 'reader' in parts and net.reader and theirs != net.join:
+        raise KSRError(f'{weights_file(name)}: joins frames by {theirs}, the settings say {net.join}')
+    tensors = read_tensors(weights_file(name))
     for part in (p for p in parts if p in dict(net.named_modules())):
         own = {k.removeprefix(f'{part}.'): v for k, v in tensors.items() if k.startswith(f'{part}.')}
         try: net.get_submodule(part).load_state_dict(own)
@@ -524,12 +597,17 @@ def measure(
         with autocast(device):
             restored = net.restorer(batch.frames)
             by_road = reads(net, batch.frames, restored)
-            pictures = dict(restored=restored.clamped, bicubic=resize(batch.frames[:, reference_index(batch.frames.shape[1])], hr_canvas), mean=R.upsample(R.warp_track(batch.frames, restored.flow.float()).mean(1)).clamp(0, 1), matched=restored.aggregated.float().clamp(0, 1))
+            middle = batch.frames[:, reference_index(batch.frames.shape[1])]
+            mean = R.upsample(R.warp_track(batch.frames, restored.flow.float()).mean(1)).clamp(0, 1)
+            pictures = dict(restored=restored.clamped, bicubic=resize(middle, hr_canvas), mean=mean,
+                matched=restored.aggregated.float().clamp(0, 1))
             seen = {name: P.read(net.recognizer(image)).texts for name, image in pictures.items()}
         fused = P.read(net.fuse(by_road))
-        columns = dict(text=decode(batch.text), read=fused.texts, confidence=fused.confidence.tolist(), severity=batch.severity.tolist(), plate_width=batch.plate_width.tolist(), layout=batch.layout.tolist())
+        columns = dict(text=decode(batch.text), read=fused.texts, confidence=fused.confidence.tolist())
+        columns |= {k: getattr(batch, k).tolist() for k in ('severity', 'plate_width', 'layout')}
         columns |= {f'road_{k}': P.read(P.product_rule(v)).texts for k, v in by_road.items()} | {f'read_{k}': v for k, v in seen.items()}
-        columns |= {f'psnr_{k}': psnr(v, batch.hr).tolist() for k, v in pictures.items()} | {f'ssim_{k}': ssim(v, batch.hr).tolist() for k, v in pictures.items()}
+        columns |= {f'psnr_{k}': psnr(v, batch.hr).tolist() for k, v in pictures.items()}
+        columns |= {f'ssim_{k}': ssim(v, batch.hr).tolist() for k, v in pictures.items()}
         rows += [dict(zip(columns, row)) for row in zip(*columns.values())]
     return rows
 
@@ -550,16 +628,20 @@ def calibrate(
         log_p.append(product_of_reads(by_road).cpu())
         text.append(batch.text.cpu())
     net.exponent = round(best_exponent(torch.cat(log_p), torch.cat(text)), 4)
-    net.calibration = dict(role='calibration', seed=seed, tracks=tracks, batch_size=batch_size, device=device.type, dtype=str(best_dtype(device)).removeprefix('torch.'))
+    dtype = str(best_dtype(device)).removeprefix('torch.')
+    net.calibration = dict(role='calibration', seed=seed, tracks=tracks, batch_size=batch_size, device=device.type, dtype=dtype)
     return net.exponent
 
 def calibrate_again(
     name:str, # weights: a name under ksr/weights or a path
 ) -> tuple: # (the exponent in the header, the exponent found anew)
     "Repeat the calibration that a file of weights names in its header"
-    if not (how := read_header(name).get('calibration')): raise KSRError(f'{weights_file(name)}: its header does not say how it was calibrated; expected "calibration" with seed and tracks')
+    if not (how := read_header(name).get('calibration')):
+        raise KSRError(f'{weights_file(name)}: its header does not say how it was calibrated; '
+            'expected "calibration" with seed and tracks')
     net = load_net(name, best_device(how['device']))
-    if (here := str(best_dtype(next(net.parameters()).device)).removeprefix('torch.')) != how['dtype']: print(f'calibrated in {how["dtype"]}, computed here in {here}', file=sys.stderr)
+    here = str(best_dtype(next(net.parameters()).device)).removeprefix('torch.')
+    if here != how['dtype']: print(f'calibrated in {how["dtype"]}, computed here in {here}', file=sys.stderr)
     return net.exponent, calibrate(net, how['tracks'], how['seed'], how['batch_size'])
 
 # %% ../nbs/17_experiment.ipynb #80b72289
@@ -578,7 +660,7 @@ def validation_mix(
     tracks, # `Track`s of the validation plates
     brazilian:float=.2, # share of Brazilian tracks wanted
 ) -> list: # of `Track`
-    "The largest selection in Scenario-B, in the order given, that has the benchmark's mix of layouts; everything where one of them is missing"
+    "The largest selection in Scenario-B, in the given order, that has the benchmark's mix of layouts; without one of them, everything"
     far = [t for t in tracks if t.scenario == 'B'] or list(tracks)
     old, new = ([t for t in far if (t.layout == 'Brazilian') == is_old] for is_old in (True, False))
     if not old or not new: return far
@@ -597,7 +679,8 @@ def read_rate(
         with torch.no_grad(), autocast(device): log_p = net.fuse(reads(net, rectified(net, folder.batch(rows).to(device)).frames))
         right += [a == folder[i].text for a, i in zip(P.read(log_p).texts, rows)]
     labels, shared = shared_by(folder.tracks)
-    return dict(tracks=len(right), rate=sum(right) / len(right), interval=list(rate_interval(right, labels)), shared=shared, clusters=len(set(labels)))
+    return dict(tracks=len(right), rate=sum(right) / len(right), interval=list(rate_interval(right, labels)),
+        shared=shared, clusters=len(set(labels)))
 
 # %% ../nbs/17_experiment.ipynb #13d48a63
 @dataclass(frozen=True)
@@ -625,9 +708,12 @@ def known_facts(
 ) -> dict: # column → one value for every track
     "Scenario, layout and width, as far as the source knows them"
     if not isinstance(source, FolderTracks):
-        return dict(scenario=['AB'[far] for far in batch.far.long().tolist()], layout=[layout_names[i][0] for i in batch.layout.tolist()], width=batch.plate_width.tolist(), severity=batch.severity.tolist())
+        return dict(
+            scenario=['AB'[far] for far in batch.far.long().tolist()], layout=[layout_names[i][0] for i in batch.layout.tolist()],
+            width=batch.plate_width.tolist(), severity=batch.severity.tolist())
     tracks = [source[i] for i in rows]
-    return dict(scenario=[t.scenario or '-' for t in tracks], layout=[t.layout[0] for t in tracks], width=[float(t.frames[reference_index(len(t.frames))].shape[-1]) for t in tracks])
+    return dict(scenario=[t.scenario or '-' for t in tracks], layout=[t.layout[0] for t in tracks],
+        width=[float(t.frames[reference_index(len(t.frames))].shape[-1]) for t in tracks])
 
 def clusters_of(
     source, # SyntheticTracks or FolderTracks
@@ -646,7 +732,8 @@ def score(
 ) -> dict: # column → one value for every track
     "Characters right, edits, confidence; how near the picture is to the clean plate, where that is known"
     true = decode(batch.text)
-    columns = dict(right=[sum(a == b for a, b in zip(r, t)) * (len(r) == len(t)) for r, t in zip(given.texts, true)], edits=list(map(edit_distance, given.texts, true)), confidence=given.confidence.tolist())
+    right = [sum(a == b for a, b in zip(r, t)) * (len(r) == len(t)) for r, t in zip(given.texts, true)]
+    columns = dict(right=right, edits=list(map(edit_distance, given.texts, true)), confidence=given.confidence.tolist())
     if keep_texts: columns |= dict(text=true, read=given.texts)
     if batch.flow is None or given.picture is None: return columns
     first = resize(batch.frames[:, reference_index(batch.frames.shape[1])], hr_canvas)
@@ -664,7 +751,7 @@ def judge(
     device='cpu', # where the system runs
     batch_size:int=50, # at once
     further:dict={}, # see `score`
-    rectifier:KSRNet=None, # places the frames of tracks from files on the plate's canvas, before any system sees them; drawn ones lie there. None: frames as they are
+    rectifier:KSRNet=None, # places the frames of tracks from files on the plate's canvas (drawn ones lie there); None: frames as they are
 ) -> dict: # name → dict of lists, one value a track, rounded to 4 digits; `scenario` and `layout` as one string each
     "A system's record on several sets"
     found, kept = {}, lambda v: round(v, 4) if isinstance(v, float) else v
@@ -676,8 +763,10 @@ def judge(
             if rectifier and isinstance(source, FolderTracks): batch = rectified(rectifier, batch)
             if spoil: batch = replace(batch, frames=spoil(batch.frames, rows))
             with autocast(batch.frames.device): given = system(batch.frames)
-            for k, v in (score(given, batch, name not in real, further) | known_facts(source, batch, rows)).items(): columns.setdefault(k, []).extend(map(kept, v))
-        found[name] = dict(tracks=n) | clusters_of(source, n) | {k: ''.join(v) if k in ('scenario', 'layout') else v for k, v in columns.items()}
+            values = score(given, batch, name not in real, further) | known_facts(source, batch, rows)
+            for k, v in values.items(): columns.setdefault(k, []).extend(map(kept, v))
+        columns = {k: ''.join(v) if k in ('scenario', 'layout') else v for k, v in columns.items()}
+        found[name] = dict(tracks=n) | clusters_of(source, n) | columns
     return found
 
 # %% ../nbs/17_experiment.ipynb #a12e0011
@@ -698,7 +787,7 @@ def show_restorations(
     net:KSRNet, # in eval mode
     batch, # a Batch with the clean plates
 ) -> plt.Figure:
-    "A row for every track: its frames, the reference frame enlarged, the aligned mean, the restored and the clean plate, and what is read from each picture alone; above the first frame what all reads say together"
+    "A row for every track: its frames, the reference frame enlarged, aligned mean, restored and clean plate; above, what is read"
     frames, r = batch.frames, reference_index(batch.frames.shape[1])
     with autocast(frames.device):
         restored = net.restorer(frames)
@@ -728,7 +817,9 @@ class PairTracks:
     def identity(self) -> dict:
         "How many pairs, and one hash over the names and sizes of all files and the bytes of the first 64"
         files, digest = sorted(p for p in Path(self.folder).rglob('*') if p.is_file()), hashlib.sha256()
-        for k, p in enumerate(files): digest.update(f'{p.relative_to(self.folder)}\0{p.stat().st_size}\0'.encode() + (p.read_bytes() if k < 64 else b''))
+        for k, p in enumerate(files):
+            digest.update(f'{p.relative_to(self.folder)}\0{p.stat().st_size}\0'.encode())
+            if k < 64: digest.update(p.read_bytes())
         return dict(source=type(self.pairs).__name__, pairs=len(self.pairs), seed=self.seed, sha256=digest.hexdigest())
 
     def __call__(self, indices, severity=None, frames=None) -> Batch: # severity means nothing here
@@ -754,7 +845,8 @@ def input_hashes(
 ) -> dict: # setting → SHA-256 of its file
     "The very weights that a run starts from, and LPIPS's trunk"
     files = {name: weights_file(given) for name in ('init', 'reader', 'aligner', 'lpips') if (given := getattr(config, name))}
-    if config.perceptual == 'lpips' and not config.lpips and (hub := Path(torch.hub.get_dir())/'checkpoints'/vgg16_file).is_file(): files['lpips'] = hub
+    hub = Path(torch.hub.get_dir())/'checkpoints'/vgg16_file
+    if config.perceptual == 'lpips' and not config.lpips and hub.is_file(): files['lpips'] = hub
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
 
 def with_defaults(
@@ -842,7 +934,8 @@ def training_data(
     if not config.data: return drawn, []
     found = FolderTracks(root/config.data, hr=True)
     for problem in found.problems: report(problem)
-    train, held = split_by_plate([t for t in found.tracks if valid(t.text)], seed=config.seed) # a text that is not a plate's is among the problems
+    # a text that is not a plate's is among the problems
+    train, held = split_by_plate([t for t in found.tracks if valid(t.text)], seed=config.seed)
     return MixedTracks(drawn, FolderTracks(train)), held
 
 # %% ../nbs/17_experiment.ipynb #a12e0013
@@ -857,11 +950,14 @@ def conclude(
     calibrate(net, config.calibration_tracks, config.seed)
     metrics = look(net) | dict(stages=learner.figures, losses=learner.losses)
     if held: metrics['folder'] = read_rate(net, FolderTracks(validation_mix(held)))
-    metrics |= dict(exponent=net.exponent, calibration=net.calibration, seen=learner.seen, seconds=round(learner.seconds, 1), processes=learner.processes, device=str(learner.device), torch=torch.__version__, machine=platform.machine())
+    metrics |= dict(exponent=net.exponent, calibration=net.calibration, seen=learner.seen, seconds=round(learner.seconds, 1),
+        processes=learner.processes, device=str(learner.device), torch=torch.__version__, machine=platform.machine())
     with atomic_write(learner.run_dir/'metrics.json') as tmp: tmp.write_text(json.dumps(metrics, indent=1))
-    save_weights(net, learner.run_dir/'model.safetensors', origins=origins(config, learner.identity['data']), losses=learner.losses, tracks_seen=learner.seen)
+    card = dict(origins=origins(config, learner.identity['data']), losses=learner.losses, tracks_seen=learner.seen)
+    save_weights(net, learner.run_dir/'model.safetensors', **card)
     return metrics
 
+# %% ../nbs/17_experiment.ipynb #e315d86a
 def run(
     config:Config, # the settings
     run_dir, # where everything goes
@@ -871,12 +967,14 @@ def run(
     rank, _, device = join_processes(best_device(device))
     with run_lock(run_dir) if rank == 0 else nullcontext():
         further = further_sources(config)
-        stages = protocol_stages(config.protocol, config.variant, config.scale, config.stages, config.lr_scale, config.teacher, tuple(further))
+        stages = protocol_stages(config.protocol, config.variant, config.scale, config.stages, config.lr_scale, config.teacher,
+            tuple(further))
         data, held = training_data(config, device, lambda problem: rank or print(problem, file=sys.stderr))
         if rank == 0: open_run(config, run_dir) # after all that may be wrong with its data
         validation = SyntheticTracks(config.seed, role='validation', device=device)
         look = lambda averaged: summarize(measure(averaged.eval(), validation, config.validation_tracks))
-        cfg = LearnerConfig(seed=config.seed, batch_size=config.batch_size, accumulate=config.accumulate, ema=config.ema, bf16=best_dtype(device) == torch.bfloat16)
+        cfg = LearnerConfig(seed=config.seed, batch_size=config.batch_size, accumulate=config.accumulate, ema=config.ema,
+            bf16=best_dtype(device) == torch.bfloat16)
         depends = origins(config, {}) # the weights to begin with follow from these; their last bits may differ between machines
         depends = {k: v for k, v in depends.items() if k != 'data'} | dict(start='from settings and inputs')
         learner = Learner(starting_net(config, stages), data, stages, run_dir, cfg, further, look, device, depends)
@@ -915,7 +1013,7 @@ def save_detector(
 ):
     "Weights as float16, the network's shape in the header"
     tensors = {k: v.detach().cpu().half().contiguous() if v.is_floating_point() else v.cpu() for k, v in net.state_dict().items()}
-    with atomic_write(path) as tmp: save_file(tensors, tmp, {'ksr': json.dumps(card | dict(detector=asdict(net.config)))})
+    with atomic_write(path) as tmp: tmp.write_bytes(save(tensors, {'ksr': json.dumps(card | dict(detector=asdict(net.config)))}))
 
 def load_detector(
     name:str='detector', # a name under ksr/weights or a path
@@ -924,9 +1022,11 @@ def load_detector(
     "Build the network its header describes and fill every tensor of it"
     path, header = weights_file(name), read_header(name)
     if 'detector' not in header: raise KSRError(f'{path}: weights of another network; expected those of a detector')
-    net = Detector(DetectorConfig(**header['detector']))
-    try: net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
-    except RuntimeError as e: raise KSRError(f'{path}: does not fit a detector of shape {header["detector"]}: {e}') from e
+    try: config = DetectorConfig(**header['detector'])
+    except TypeError as e:
+        raise KSRError(f'{path}: its header describes no detector ({e}); expected {[f.name for f in fields(DetectorConfig)]}') from e
+    net = Detector(config)
+    load_strictly(net, read_tensors(path), path)
     return net.to(device).eval()
 
 # %% ../nbs/17_experiment.ipynb #17d00003
@@ -1004,7 +1104,8 @@ def detector_data(
     bare = lambda role: Scenes((), settings.seed, settings.size, role)
     if not settings.photos: return bare('train'), scene_photos(bare('validation'), settings.validation_scenes)
     train, held = (read_scenes(root/settings.photos, part) for part in ('train', 'validation'))
-    if not (train and held): raise KSRError(f'{settings.photos}: {len(train)} photographs to train on, {len(held)} to validate with; expected some of each')
+    if not (train and held):
+        raise KSRError(f'{settings.photos}: {len(train)} photographs to train on, {len(held)} to validate with; expected some of each')
     return Scenes(tuple(train), settings.seed, settings.size), held
 
 def detector_inputs(
@@ -1056,7 +1157,8 @@ def run_detector(
         learner = detector_learner(settings, scenes, run_dir, device, save_every)
         net = learner.fit().net
         settle_norms(net, (scenes(range(2**40 + k, 2**40 + k + s.batch_size)).image.to(device) for k in range(0, 320, s.batch_size)))
-        card = dict(settings=asdict(s) | dict(photos=Path(s.photos).name, init=Path(s.init).name), data=scenes.identity(), scenes_seen=learner.seen)
+        kept = asdict(s) | dict(photos=Path(s.photos).name, init=Path(s.init).name)
+        card = dict(settings=kept, data=scenes.identity(), scenes_seen=learner.seen)
         save_detector(net, file, **card)
         net = load_detector(str(file), device) # what is measured is what the file holds
         metrics = detection_summary(detections(net, held)) | dict(seen=learner.seen, seconds=round(learner.seconds, 1))
@@ -1080,9 +1182,11 @@ def parse_settings(
     pairs, # texts NAME=VALUE
 ) -> dict: # name → text
     "Settings as they stand on a command line"
-    if wrong := [p for p in pairs if '=' not in p]: raise KSRError(f'settings {wrong}: expected NAME=VALUE, NAME one of {[f.name for f in fields(Config)]}')
+    if wrong := [p for p in pairs if '=' not in p]:
+        raise KSRError(f'settings {wrong}: expected NAME=VALUE, NAME one of {[f.name for f in fields(Config)]}')
     return dict(p.split('=', 1) for p in pairs)
 
+# %% ../nbs/17_experiment.ipynb #f26aea8c
 def start_training(
     run_dir:str, # the run's folder
     settings:dict, # of `Config`
@@ -1091,14 +1195,22 @@ def start_training(
 ):
     "One process here, or several through torch's launcher"
     config, where = checked_config(**settings), best_device(device)
-    if processes < 1 or config.accumulate % processes: raise KSRError(f'processes={processes}: expected a divisor of accumulate={config.accumulate}, whose micro-batches they share')
-    if where.type == 'cuda' and processes > torch.cuda.device_count(): raise KSRError(f'processes={processes}: expected at most {torch.cuda.device_count()}, one for each GPU')
+    if processes < 1 or config.accumulate % processes:
+        raise KSRError(f'processes={processes}: expected a divisor of accumulate={config.accumulate}, whose micro-batches they share')
+    if where.type == 'cuda' and processes > (gpus := torch.cuda.device_count()):
+        raise KSRError(f'processes={processes}: expected at most {gpus}, one for each GPU')
     if processes == 1: return train_worker(settings, run_dir, device)
-    for name, value in dict(OMP_NUM_THREADS=max(1, (os.cpu_count() or 1) // processes), TORCH_CPP_LOG_LEVEL='ERROR').items(): os.environ.setdefault(name, str(value))
-    launch = LaunchConfig(1, 1, processes, run_id='ksr', rdzv_backend='c10d', rdzv_endpoint='127.0.0.1:0', local_addr='127.0.0.1', max_restarts=0)
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
+    launch = LaunchConfig(1, 1, processes, run_id='ksr', rdzv_backend='c10d', rdzv_endpoint='127.0.0.1:0', local_addr='127.0.0.1',
+        max_restarts=0)
+    goes_on = 'the same command goes on from the last checkpoint'
     try: elastic_launch(launch, train_worker)(settings, run_dir, device)
-    except ChildFailedError as e: raise KSRError(f'process {min(e.failures)} of {processes} failed (exit code {e.failures[min(e.failures)].exitcode}) and the others were stopped; the same command goes on from the last checkpoint') from e
-    except SignalException as e: raise KSRError(f'stopped by signal {int(e.sigval)}; the same command goes on from the last checkpoint') from e
+    except ChildFailedError as e:
+        first = min(e.failures)
+        failed = f'process {first} of {processes} failed (exit code {e.failures[first].exitcode})'
+        raise KSRError(f'{failed} and the others were stopped; {goes_on}') from e
+    except SignalException as e: raise KSRError(f'stopped by signal {int(e.sigval)}; {goes_on}') from e
 
 # %% ../nbs/17_experiment.ipynb #a12e0023
 @call_parse
@@ -1122,7 +1234,8 @@ def ksr_calibrate(
     "Repeat the calibration of a file of weights from its header alone, or make a new one"
     try: found = recalibrated(weights, tracks, seed, out) if tracks else calibrate_again(weights)
     except KSRError as e: sys.exit(f'error: {e}')
-    print(f'exponent in the header {found[0]}, found {found[1]}' + ('' if tracks else ': identical' if found[0] == found[1] else ': NOT identical'))
+    verdict = '' if tracks else ': identical' if found[0] == found[1] else ': NOT identical'
+    print(f'exponent in the header {found[0]}, found {found[1]}{verdict}')
     if not tracks and found[0] != found[1]: sys.exit(1)
 
 # %% ../nbs/17_experiment.ipynb #a12e0021

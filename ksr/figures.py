@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sky', 'green', 'yellow', 'blue', 'vermillion',
            'purple', 'grey', 'pale', 'looks', 'set_labels', 'digits', 'escapes', 'column_width', 'text_width', 'style',
-           'measures', 'angles', 'places', 'picture_names', 'map_shapes', 'refuse_unless', 'check_set', 'load_record',
-           'load_records', 'mean_interval', 'set_figures', 'Pooled', 'same_tracks', 'pool_seeds', 'pooled_interval',
-           'seeds_text', 'absent', 'present', 'over_seeds', 'reading_columns', 'picture_columns', 'main_table',
-           'seeds_table', 'Look', 'look', 'order', 'cell', 'cells', 'escaped', 'heading_lines', 'latex_table',
-           'compare', 'neighbour_tests', 'new_figure', 'styled', 'save_figure', 'preview', 'rate_bars', 'spoiled_sets',
-           'spoiled_curves', 'risk_coverage_curves', 'texts_of', 'confusion_figure', 'covers', 'free_place', 'beside',
-           'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve', 'power_law', 'load_learning',
-           'learning_curve', 'load_history', 'training_curves', 'Pictures', 'read_image', 'missing_files',
-           'load_pictures', 'show_read', 'inches', 'qualitative_strip', 'load_maps', 'maps_figure', 'alignment_figure',
-           'fusion_figure']
+           'measures', 'angles', 'distances', 'places', 'picture_names', 'map_shapes', 'refuse_unless', 'check_set',
+           'load_record', 'load_records', 'mean_interval', 'set_figures', 'Pooled', 'same_tracks', 'pool_seeds',
+           'pooled_interval', 'seeds_text', 'absent', 'present', 'over_seeds', 'reading_columns', 'picture_columns',
+           'main_table', 'seeds_table', 'Look', 'look', 'order', 'cell', 'cells', 'escaped', 'heading_lines',
+           'latex_table', 'compare', 'neighbour_tests', 'new_figure', 'styled', 'save_figure', 'preview', 'rate_bars',
+           'spoiled_sets', 'spoiled_curves', 'risk_coverage_curves', 'texts_of', 'confusion_figure', 'covers',
+           'free_place', 'beside', 'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve', 'power_law',
+           'load_learning', 'learning_curve', 'load_history', 'training_curves', 'Pictures', 'read_image',
+           'missing_files', 'load_pictures', 'show_read', 'inches', 'qualitative_strip', 'load_maps', 'maps_figure',
+           'alignment_figure', 'fusion_figure']
 
 # %% ../nbs/22_figures.ipynb #3617bacc
 import csv, io, json, math
@@ -29,13 +29,13 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from .core import KSRError, atomic_write
-from .metrics import (bootstrap_interval, confidence_gap, confused_pairs, confusion_matrix, ece, holm, mcnemar, paired_bootstrap, rate_interval,
-    risk_coverage, table)
+from .metrics import (bootstrap_interval, confidence_gap, confused_pairs, confusion_matrix, ece, holm, mcnemar, paired_bootstrap,
+    rate_interval, risk_coverage, table)
 from .plates import alphabet, slots
 
 # %% ../nbs/22_figures.ipynb #a1907fa4
 needed = ('name', 'system', 'seed', 'sets')               # keys of a record
-needed_columns = ('tracks', 'right', 'edits', 'confidence', 'cluster', 'shared') # keys of each of its sets; tracks of one cluster share what `shared` says
+needed_columns = ('tracks', 'right', 'edits', 'confidence', 'cluster', 'shared') # of each set; a cluster's tracks share what `shared` says
 
 def refuse_unless(
     fine:bool, # does it hold?
@@ -54,13 +54,17 @@ def check_set(
     for key in needed_columns: refuse_unless(key in columns, where, f'no {key!r}, expected {", ".join(needed_columns)}')
     n = columns['tracks']
     for key, values in columns.items():
-        if key not in ('tracks', 'shared'): refuse_unless(len(values) == n, where, f'{len(values)} values of {key!r}, expected {n}, one for every track')
+        if key in ('tracks', 'shared'): continue
+        refuse_unless(len(values) == n, where, f'{len(values)} values of {key!r}, expected {n}, one for every track')
     right, edits = columns['right'], columns['edits']
     for v in right: refuse_unless(v in range(slots + 1), where, f'right = {v!r}, expected 0 … {slots} characters')
     for v in columns['confidence']: refuse_unless(0 <= v <= 1, where, f'confidence = {v!r}, expected 0 … 1')
-    for r, e in zip(right, edits): refuse_unless((r == slots) == (e == 0), where, f'{r} characters right with {e} edits, expected {slots} exactly where there are none')
+    for r, e in zip(right, edits):
+        refuse_unless((r == slots) == (e == 0), where,
+            f'{r} characters right with {e} edits, expected {slots} exactly where there are none')
     for t, p, r in zip(*(columns.get(key, ()) for key in ('text', 'read')), right):
-        refuse_unless((t == p) == (r == slots), where, f'{t} read as {p} with {r} characters right, expected {slots} exactly where both are the same')
+        refuse_unless((t == p) == (r == slots), where,
+            f'{t} read as {p} with {r} characters right, expected {slots} exactly where both are the same')
 
 # %% ../nbs/22_figures.ipynb #df9bd0cc
 def load_record(
@@ -95,8 +99,9 @@ def set_figures(
     "Every measure of one run on one set; `psnr` and `ssim` where there are pictures to compare"
     right, n, clusters = np.array(columns['right']), columns['tracks'], columns['cluster']
     read = right == slots
-    figures = dict(tracks=n, rate=float(read.mean()), interval=rate_interval(read, clusters), shared=columns['shared'], characters=float(right.mean() / slots),
-        cer=sum(columns['edits']) / (slots * n), gap=confidence_gap(columns['confidence'], read), ece=ece(columns['confidence'], read))
+    figures = dict(tracks=n, rate=float(read.mean()), interval=rate_interval(read, clusters), shared=columns['shared'],
+        characters=float(right.mean() / slots), cer=sum(columns['edits']) / (slots * n),
+        gap=confidence_gap(columns['confidence'], read), ece=ece(columns['confidence'], read))
     return figures | {key: mean_interval(columns[key], clusters) for key in ('psnr', 'ssim', 'lpips') if key in columns}
 
 # %% ../nbs/22_figures.ipynb #777ed3c4
@@ -134,7 +139,8 @@ def same_tracks(
     where:str, # which two, for the message
 ):
     "`KSRError` where two records cannot have seen the same tracks"
-    for key in a.keys() & b.keys(): refuse_unless(list(a[key]) == list(b[key]), where, f'different {key!r}, expected the same tracks in the same order')
+    for key in a.keys() & b.keys():
+        refuse_unless(list(a[key]) == list(b[key]), where, f'different {key!r}, expected the same tracks in the same order')
 
 # %% ../nbs/22_figures.ipynb #12bbdbb4
 def pool_seeds(
@@ -147,7 +153,8 @@ def pool_seeds(
     refuse_unless(runs, f'{system} on {name}', f'no run, expected one of {sorted({r["system"] for r in records.values()})}')
     seeds, sets = tuple(r['seed'] for r in runs), [r['sets'][name] for r in runs]
     refuse_unless(len(set(seeds)) == len(seeds), f'{system} on {name}', f'seeds {seeds}, expected each once')
-    refuse_unless(len({s['tracks'] for s in sets}) == 1, f'{system} on {name}', f'{[s["tracks"] for s in sets]} tracks, expected as many for every seed')
+    numbers = [s['tracks'] for s in sets]
+    refuse_unless(len({*numbers}) == 1, f'{system} on {name}', f'{numbers} tracks, expected as many for every seed')
     facts = [{k: s[k] for k in facts_of_tracks if k in s} for s in sets]
     for f, seed in zip(facts, seeds): same_tracks(facts[0], f, f'{system} on {name}, seeds {seeds[0]} and {seed}')
     known = [k for k in sets[0] if k not in ('tracks', 'read', *facts_of_tracks) and all(k in s for s in sets)]
@@ -157,7 +164,7 @@ def pool_seeds(
 def pooled_interval(
     pooled:Pooled, # S seeds
 ) -> tuple: # (low, high) in [0, 1]
-    "What the choice of cameras or plates leaves open: Wilson's interval at the effective size for one seed, the bootstrap over clusters of the mean over several"
+    "What the choice of clusters leaves open: Wilson's interval at the effective size for one seed, the mean's bootstrap for several"
     clusters = pooled.facts['cluster']
     return rate_interval(pooled.read[0], clusters) if len(pooled.seeds) == 1 else mean_interval(pooled.per_track, clusters)[1:]
 
@@ -175,7 +182,8 @@ def absent(
 ) -> list: # texts, one for each thing that is not there
     "What is missing before all of these systems can be shown on all of these sets"
     runs = {s: {n: r for n, r in records.items() if r['system'] == s} for s in systems}
-    return [f'{s}: no run' for s in systems if not runs[s]] + [f'{n}: no set {name!r}' for s in systems for n, r in runs[s].items() for name in names if name not in r['sets']]
+    lost = [f'{n}: no set {name!r}' for s in systems for n, r in runs[s].items() for name in names if name not in r['sets']]
+    return [f'{s}: no run' for s in systems if not runs[s]] + lost
 
 def present(
     records:dict, # name → record
@@ -183,7 +191,8 @@ def present(
     names, # of the sets wanted
 ) -> list: # of the systems, in the same order
     "The systems that have every one of these sets"
-    return [s for s in systems if (runs := [r for r in records.values() if r['system'] == s]) and all(name in r['sets'] for r in runs for name in names)]
+    runs = {s: [r for r in records.values() if r['system'] == s] for s in systems}
+    return [s for s in systems if runs[s] and all(name in r['sets'] for r in runs[s] for name in names)]
 
 # %% ../nbs/22_figures.ipynb #99e54dc5
 def over_seeds(
@@ -200,7 +209,8 @@ def reading_columns(
 ) -> dict: # heading → value
     "What is read, and what the confidence is worth"
     right, edits = (pooled.columns[k] for k in ('right', 'edits'))
-    return {'rate': pooled.rate, f'95 % by {pooled.shared}': pooled_interval(pooled), 'chars': float(right.mean() / slots), 'CER': float(edits.mean() / slots), 'gap': over_seeds(pooled, confidence_gap)}
+    return {'rate': pooled.rate, f'95 % by {pooled.shared}': pooled_interval(pooled), 'chars': float(right.mean() / slots),
+        'CER': float(edits.mean() / slots), 'gap': over_seeds(pooled, confidence_gap)}
 
 # %% ../nbs/22_figures.ipynb #679da9ae
 def picture_columns(
@@ -210,7 +220,8 @@ def picture_columns(
 ) -> dict: # heading → value, None where it was not measured
     "How near the pictures are to the clean plate"
     columns = pool_seeds(records, system, name).columns if present(records, [system], [name]) else {}
-    return {heading: float(columns[key].mean()) if key in columns else None for heading, key in {'PSNR (dB)': 'psnr', 'SSIM': 'ssim', 'LPIPS': 'lpips'}.items()}
+    headings = {'PSNR (dB)': 'psnr', 'SSIM': 'ssim', 'LPIPS': 'lpips'}
+    return {heading: float(columns[key].mean()) if key in columns else None for heading, key in headings.items()}
 
 # %% ../nbs/22_figures.ipynb #62cc71f2
 def main_table(
@@ -224,8 +235,9 @@ def main_table(
     for system in order(records) if systems is None else systems:
         cost = next(r for r in records.values() if r['system'] == system)
         reading = {f'{name}: {k}': v for name in names for k, v in reading_columns(pool_seeds(records, system, name)).items()}
-        rows.append({'system': look(system).label, 'seeds': seeds_text(len(pool_seeds(records, system, names[0]).seeds)), **picture_columns(records, system, pictures), **reading,
-            'GFLOP': cost.get('gigaflops'), '10⁶ param.': cost['parameters'] / 1e6 if cost.get('parameters') else None})
+        seeds = seeds_text(len(pool_seeds(records, system, names[0]).seeds))
+        costs = {'GFLOP': cost.get('gigaflops'), '10⁶ param.': cost['parameters'] / 1e6 if cost.get('parameters') else None}
+        rows.append({'system': look(system).label, 'seeds': seeds, **picture_columns(records, system, pictures), **reading, **costs})
     return rows
 
 # %% ../nbs/22_figures.ipynb #365bf7f9
@@ -238,12 +250,15 @@ def seeds_table(
     rows = []
     for system in order(records) if systems is None else systems:
         pools = {name: pool_seeds(records, system, name) for name in names}
-        columns = {f'{n}: {k}': v for n, p in pools.items() for k, v in {'rates': ' '.join(f'{r:.3f}' for r in p.rates), 'mean': p.rate, 'sd': p.sd}.items()}
+        figures = lambda p: {'rates': ' '.join(f'{r:.3f}' for r in p.rates), 'mean': p.rate, 'sd': p.sd}
+        columns = {f'{n}: {k}': v for n, p in pools.items() for k, v in figures(p).items()}
         rows.append({'system': look(system).label, 'seeds': seeds_text(len(next(iter(pools.values())).seeds)), **columns})
     return rows
 
 # %% ../nbs/22_figures.ipynb #59d54793
-black, orange, sky, green, yellow, blue, vermillion, purple = '#000000 #E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7'.split() # Okabe & Ito 2008
+# Okabe & Ito 2008
+black, orange, sky, green = '#000000', '#E69F00', '#56B4E9', '#009E73'
+yellow, blue, vermillion, purple = '#F0E442', '#0072B2', '#D55E00', '#CC79A7'
 grey, pale = '#767676', '#B8B8B8'
 
 @dataclass(frozen=True)
@@ -254,15 +269,23 @@ class Look:
     marker:str
     hollow:bool = False # reader fine-tuned on the system's own output
 
-    def line(self, **more): return dict(color=self.color, marker=self.marker, mfc='white' if self.hollow else self.color, ls='--' if self.hollow else '-', label=self.label) | more
+    def line(self, **more):
+        fill, stroke = ('white', '--') if self.hollow else (self.color, '-')
+        return dict(color=self.color, marker=self.marker, mfc=fill, ls=stroke, label=self.label) | more
 
-looks = dict(single=Look('single frame', pale, 'o'), best=Look('best frame', pale, 's'), mean=Look('bicubic mean', grey, 'D'), aligned=Look('aligned mean', grey, '^'),
+looks = dict(
+    single=Look('single frame', pale, 'o'), best=Look('best frame', pale, 's'),
+    mean=Look('bicubic mean', grey, 'D'), aligned=Look('aligned mean', grey, '^'),
     vote=Look('frame vote', black, 'X'),
     baseline=Look('MF-LPR²', vermillion, 's'), community=Look('ResNet-34 + CTC*', orange, 'P'), v1=Look('V1', sky, 'v'),
     v2=Look('V2', blue, '^'), final=Look('Final', green, 'o'), plus=Look('plus', purple, 'D'),
-    no_error_map=Look('no error map', green, '<'), one_point=Look('one head, one point', green, '>'), window_1=Look('window of one frame', green, 'd'), window_large=Look('large windows', green, 'D'),
-    no_charbonnier=Look('no Charbonnier loss', green, 'P'), no_gradient=Look('no gradient loss', green, 'v'), no_semantic=Look('no semantic loss', green, '^'), no_perceptual=Look('no perceptual loss', green, 's'),
-    shipped=Look('shipped', purple, '*')) | {'shipped, image alone': Look('shipped, image alone', purple, 'x'), 'community compute': Look('ResNet-34 + CTC*, same compute', orange, 'X')}
+    no_error_map=Look('no error map', green, '<'), one_point=Look('one head, one point', green, '>'),
+    window_1=Look('window of one frame', green, 'd'), window_large=Look('large windows', green, 'D'),
+    no_charbonnier=Look('no Charbonnier loss', green, 'P'), no_gradient=Look('no gradient loss', green, 'v'),
+    no_semantic=Look('no semantic loss', green, '^'), no_perceptual=Look('no perceptual loss', green, 's'),
+    shipped=Look('shipped', purple, '*'),
+    **{'shipped, image alone': Look('shipped, image alone', purple, 'x'),
+        'community compute': Look('ResNet-34 + CTC*, same compute', orange, 'X')})
 set_labels = dict(drawn='drawn tracks', bench='drawn benchmark', br_dev='real plates (br_dev)')
 
 # %% ../nbs/22_figures.ipynb #5b4490ce
@@ -291,7 +314,9 @@ def cell(
 ) -> str:
     "A value as it stands in a table"
     if value is None or isinstance(value, float) and math.isnan(value): return '–'
-    if isinstance(value, tuple): return '–'.join(cell('95 %', v) if min(value) >= 0 else f'{v:+.3f}' for v in value).replace('–+', ' … +').replace('–-', ' … -').replace('-', '−')
+    if isinstance(value, tuple):
+        text = '–'.join(cell('95 %', v) if min(value) >= 0 else f'{v:+.3f}' for v in value)
+        return text.replace('–+', ' … +').replace('–-', ' … -').replace('-', '−')
     if heading == 'p' and value < 1e-4: return '< 0.0001'
     return f'{value:.{digits.get(heading, 3)}f}'.replace('-', '−') if isinstance(value, float) else str(value)
 
@@ -302,7 +327,8 @@ def cells(
     return [{k: cell(k.split(': ')[-1], v) for k, v in row.items()} for row in rows]
 
 # %% ../nbs/22_figures.ipynb #21fcba55
-escapes = {c: '\\' + c for c in '%_&#${}'} | {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}',
+escapes = {c: '\\' + c for c in '%_&#${}'} | {
+    '\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}',
     '²': r'\textsuperscript{2}',
     '⁶': r'\textsuperscript{6}', '–': '--', '−': '$-$', '±': r'$\pm$', '×': r'$\times$', '…': r'\ldots{}'}
 
@@ -332,7 +358,9 @@ def latex_table(
     "The table for the paper"
     refuse_unless(rows, 'latex_table', 'no rows, expected at least one')
     body = [' & '.join(map(escaped, row.values())) + r' \\' for row in cells(rows)]
-    lines = [rf'\begin{{tabular}}{{l{"r" * (len(rows[0]) - 1)}}}', r'\toprule', *heading_lines(list(rows[0])), r'\midrule', *body, r'\bottomrule', r'\end{tabular}']
+    columns = 'l' + 'r' * (len(rows[0]) - 1)
+    lines = [rf'\begin{{tabular}}{{{columns}}}', r'\toprule', *heading_lines(list(rows[0])), r'\midrule', *body,
+        r'\bottomrule', r'\end{tabular}']
     return '\n'.join(lines) + '\n'
 
 # %% ../nbs/22_figures.ipynb #f7aa7b3d
@@ -347,7 +375,8 @@ def compare(
     refuse_unless(common, where, f'seeds {later.seeds} and {earlier.seeds}, expected at least one in common')
     a, b, clusters = later.of(common), earlier.of(common), later.facts['cluster']
     difference, *interval = paired_bootstrap(a.per_track, b.per_track, torch.Generator().manual_seed(0), clusters=clusters)
-    return dict(difference=difference, interval=tuple(interval), shared=later.shared, seeds=common, tests=[mcnemar(x, y, clusters) for x, y in zip(a.read, b.read)])
+    tests = [mcnemar(x, y, clusters) for x, y in zip(a.read, b.read)]
+    return dict(difference=difference, interval=tuple(interval), shared=later.shared, seeds=common, tests=tests)
 
 # %% ../nbs/22_figures.ipynb #9e28e9ab
 def neighbour_tests(
@@ -364,14 +393,17 @@ def neighbour_tests(
     for (later, earlier), f in zip(pairs, found):
         p = [float(next(corrected)) for _ in f['tests']]
         only = ' '.join(f'{x}:{y}' for x, y, _ in f['tests'])
-        rows.append({'system': look(later).label, 'than': look(earlier).label, 'difference': f['difference'], '95 %': f['interval'], 'by': f['shared'], 'only this / only that': only, 'p': min(p), 'seeds': seeds_text(len(p))})
+        rows.append({'system': look(later).label, 'than': look(earlier).label,
+            'difference': f['difference'], '95 %': f['interval'], 'by': f['shared'],
+            'only this / only that': only, 'p': min(p), 'seeds': seeds_text(len(p))})
     return rows
 
 # %% ../nbs/22_figures.ipynb #a3d324fe
 column_width, text_width = 3.35, 6.9 # inches
-style = {'font.family': 'DejaVu Sans', 'font.size': 8, 'axes.titlesize': 8, 'axes.labelsize': 8, 'xtick.labelsize': 7, 'ytick.labelsize': 7, 'legend.fontsize': 7,
-    'figure.dpi': 80, 'savefig.dpi': 300,
-    'axes.linewidth': .6, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.linewidth': .4, 'grid.color': '#DDDDDD',
+style = {'font.family': 'DejaVu Sans', 'font.size': 8, 'axes.titlesize': 8, 'axes.labelsize': 8,
+    'xtick.labelsize': 7, 'ytick.labelsize': 7, 'legend.fontsize': 7, 'figure.dpi': 80, 'savefig.dpi': 300,
+    'axes.linewidth': .6, 'axes.spines.top': False, 'axes.spines.right': False,
+    'axes.grid': True, 'grid.linewidth': .4, 'grid.color': '#DDDDDD',
     'axes.axisbelow': True, 'xtick.major.width': .6, 'ytick.major.width': .6,
     'xtick.minor.width': .4, 'ytick.minor.width': .4, 'xtick.major.size': 2.5, 'ytick.major.size': 2.5,
     'xtick.minor.size': 1.5, 'lines.linewidth': 1.1, 'lines.markersize': 4, 'legend.frameon': False, 'legend.handlelength': 2.2,
@@ -435,10 +467,12 @@ def rate_bars(
             low, high = pooled_interval(pooled)
             ax.barh(i, pooled.rate, .72, color='white' if shape.hollow else shape.color, edgecolor=shape.color, alpha=.75, lw=.8)
             ax.plot([low, high], [i, i], color='black', lw=1)
-            if len(pooled.seeds) > 1: ax.plot(pooled.rates, [i] * len(pooled.seeds), ls='', marker='o', ms=2.4, mfc='white', mec='black', mew=.5)
+            runs = len(pooled.seeds)
+            if runs > 1: ax.plot(pooled.rates, [i] * runs, ls='', marker='o', ms=2.4, mfc='white', mec='black', mew=.5)
             ax.text(1.02, i, f'{pooled.rate:.3f}', transform=ax.get_yaxis_transform(), va='center', fontsize=7)
         if reference: ax.axvline(pool_seeds(records, reference, name).rate, color='black', lw=.7, ls=':')
-        ax.set(title=f'{set_labels.get(name, name)}, {len(pooled.per_track)} tracks', xlabel=f'recognition rate (share of plates), 95 % by {pooled.shared}', xlim=(0, 1), ylim=(len(systems) - .5, -.5),
+        ax.set(title=f'{set_labels.get(name, name)}, {len(pooled.per_track)} tracks', xlim=(0, 1), ylim=(len(systems) - .5, -.5),
+            xlabel=f'recognition rate (share of plates), 95 % by {pooled.shared}',
             yticks=range(len(systems)), yticklabels=[look(s).label for s in systems])
         ax.grid(axis='y', visible=False)
         ax.tick_params(axis='y', length=0)
@@ -452,7 +486,9 @@ def spoiled_sets(
 ) -> dict: # kind → the numbers k, rising
     "Which kinds of spoiling there are, and for how many frames"
     found = {tuple(name.rsplit(' ', 1)) for r in records.values() for name in r['sets']}
-    for kind in sorted(found): refuse_unless(len(kind) == 2 and kind[1].isdigit(), 'spoiled', f'set {" ".join(kind)!r}, expected a kind and a number, as in "blur 2"')
+    for kind in sorted(found):
+        refuse_unless(len(kind) == 2 and kind[1].isdigit(), 'spoiled',
+            f'set {" ".join(kind)!r}, expected a kind and a number, as in "blur 2"')
     return {kind: sorted(int(k) for other, k in found if other == kind) for kind in sorted({kind for kind, _ in found})}
 
 # %% ../nbs/22_figures.ipynb #8d6c372d
@@ -461,13 +497,14 @@ def spoiled_curves(
     records:dict, # of the group `spoiled`
     systems, # to draw
 ) -> plt.Figure:
-    "Recognition rate with interval and PSNR against the number of spoiled frames, a column for every kind; systems stand a little aside of each other"
+    "Recognition rate with interval and PSNR against the number of spoiled frames, a column for every kind"
     kinds = spoiled_sets(records)
     rows = [m for m in measures if any(m in s for r in records.values() for s in r['sets'].values())]
     fig, axes = new_figure(text_width, .55 + 1.45 * len(rows), len(rows), len(kinds), sharex=True, sharey='row')
     for ax, (kind, ks), measure in ((axes[i, j], pair, m) for i, m in enumerate(rows) for j, pair in enumerate(kinds.items())):
         for i, system in enumerate(systems):
-            pools = {k: p for k in ks if present(records, [system], [f'{kind} {k}']) and measure in (p := pool_seeds(records, system, f'{kind} {k}')).columns}
+            pools = {k: pool_seeds(records, system, f'{kind} {k}') for k in ks if present(records, [system], [f'{kind} {k}'])}
+            pools = {k: p for k, p in pools.items() if measure in p.columns}
             at = np.array(list(pools)) + .06 * (i - (len(systems) - 1) / 2)
             if pools: ax.plot(at, [measures[measure][1](p) for p in pools.values()], **look(system).line())
             if pools and measure == 'right': ax.vlines(at, *zip(*map(pooled_interval, pools.values())), color=look(system).color, lw=.6)
@@ -535,14 +572,16 @@ def confusion_figure(
     fig.colorbar(image, ax=ax, shrink=.8, pad=.015, aspect=30, label='share of the true character')
     found = confused_pairs(counts, top)
     pairs.barh(range(len(found)), [n for *_, n in found], .72, color=look(system).color)
-    pairs.set(yticks=range(len(found)), yticklabels=[f'{t} → {p}' for t, p, _ in found], xlabel='times', ylim=(len(found) - .5, -.5), title='most frequent')
+    pairs.set(yticks=range(len(found)), yticklabels=[f'{t} → {p}' for t, p, _ in found], xlabel='times',
+        ylim=(len(found) - .5, -.5), title='most frequent')
     pairs.grid(axis='y', visible=False)
     pairs.tick_params(axis='y', length=0)
     return fig
 
 # %% ../nbs/22_figures.ipynb #cdeff7c3
 angles = (0, 180, -45, 45, 225, 135, -90, 90, -22, 22, 202, 158, -68, 68, 248, 112)
-places = [(d * math.cos(math.radians(a)), d * math.sin(math.radians(a))) for d in (6, 12, 18, 26, 36, 48, 60, 74, 90) for a in angles] # points
+distances = (6, 12, 18, 26, 36, 48, 60, 74, 90) # points
+places = [(d * math.cos(math.radians(a)), d * math.sin(math.radians(a))) for d in distances for a in angles]
 
 def covers(
     boxes, # (x0, y0, x1, y1) in pixels
@@ -578,7 +617,9 @@ def free_place(
 
 # %% ../nbs/22_figures.ipynb #f88a2e83
 def beside(dx, dy): # alignment of a text so many points away, so that it ends where it is nearest
-    return dict(ha='center' if abs(dx) < 1 else 'left' if dx > 0 else 'right', va='center' if abs(dy) < 1 else 'bottom' if dy > 0 else 'top')
+    return dict(
+        ha='center' if abs(dx) < 1 else 'left' if dx > 0 else 'right',
+        va='center' if abs(dy) < 1 else 'bottom' if dy > 0 else 'top')
 
 # %% ../nbs/22_figures.ipynb #c3c985a6
 def place_labels(
@@ -646,9 +687,12 @@ def scaling_curve(
     records:dict, # of the group `scaling`
     names=('bench', 'br_dev'), # of the sets, side by side
 ) -> plt.Figure:
-    "Recognition rate against tracks seen in training, a line for every size, each set aside by 2 % so that intervals do not hide each other"
-    for name, r in records.items(): refuse_unless('size' in r and 'tracks_seen' in r, name, 'no `size` or `tracks_seen`, expected both in a record of the group scaling')
-    sizes = sorted({r['size'] for r in records.values()}, key=lambda s: (min(r.get('parameters') or 0 for r in records.values() if r['size'] == s), s))
+    "Recognition rate against tracks seen in training, a line for every size, each set aside by 2 % so that none hides another"
+    for name, r in records.items():
+        refuse_unless('size' in r and 'tracks_seen' in r, name,
+            'no `size` or `tracks_seen`, expected both in a record of the group scaling')
+    smallest = lambda size: min(r.get('parameters') or 0 for r in records.values() if r['size'] == size)
+    sizes = sorted({r['size'] for r in records.values()}, key=lambda s: (smallest(s), s))
     fig, axes = new_figure(text_width if len(names) > 1 else column_width, 2.4, 1, len(names), sharey=True)
     for ax, name in zip(axes[0], names):
         for i, (size, color, marker) in enumerate(zip(sizes, [blue, vermillion, green, orange, purple, black], 'osD^vP')):
@@ -716,7 +760,8 @@ def load_history(
 ) -> list: # rows: stage and numbers; a part of the loss that a stage does not have is left out
     "The course of a training run"
     with open(path, encoding='utf-8', newline='') as f: rows = list(csv.DictReader(f))
-    for key in ('stage', 'seen', 'loss'): refuse_unless(rows and key in rows[0], path, f'no column {key!r}, expected stage, seen, loss and others')
+    for key in ('stage', 'seen', 'loss'):
+        refuse_unless(rows and key in rows[0], path, f'no column {key!r}, expected stage, seen, loss and others')
     return [{k: v if k == 'stage' else float(v) for k, v in row.items() if v not in ('', None)} for row in rows]
 
 # %% ../nbs/22_figures.ipynb #406296f1
@@ -730,7 +775,8 @@ def training_curves(
     for ax, stage in zip(axes[0], stages):
         for system, rows in histories.items():
             chosen = [row for row in rows if row['stage'] == stage and 'loss' in row]
-            ax.plot([r['seen'] / 1000 for r in chosen], [r['loss'] for r in chosen], **look(system).line(markevery=max(1, len(chosen) // 4), ms=3))
+            line = look(system).line(markevery=max(1, len(chosen) // 4), ms=3)
+            ax.plot([r['seen'] / 1000 for r in chosen], [r['loss'] for r in chosen], **line)
         ax.set(title=stage.replace('_', ' '), xlabel='tracks seen (thousands)')
     axes[0, 0].set_ylabel('training loss')
     handles = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels())}
@@ -758,7 +804,8 @@ def read_image(
     x = plt.imread(path)
     x = (x if x.ndim == 3 else x[..., None].repeat(3, -1))[..., :3]
     for found, wanted in zip(x.shape, size or ()):
-        refuse_unless(wanted is None or found == wanted, path, f'{x.shape[1]} × {x.shape[0]} pixels, expected a height of {size[0]} and a width of {size[1] or "96 a frame"}')
+        refuse_unless(wanted is None or found == wanted, path, f'{x.shape[1]} × {x.shape[0]} pixels, '
+            f'expected a height of {size[0]} and a width of {size[1] or "96 a frame"}')
     return x.astype(float) / (255 if x.dtype == np.uint8 else 1)
 
 # %% ../nbs/22_figures.ipynb #7e7d08ed
@@ -776,13 +823,17 @@ def load_pictures(
 ) -> Pictures:
     "Frames, pictures and texts of one track"
     folder = Path(folder)
-    if lost := missing_files(folder, names): raise KSRError(f'{folder}: {", ".join(lost)} not there, expected lr.png, texts.json and a picture for each of {", ".join(names)}')
+    if lost := missing_files(folder, names):
+        raise KSRError(f'{folder}: {", ".join(lost)} not there, '
+            f'expected lr.png, texts.json and a picture for each of {", ".join(names)}')
     texts = json.loads((folder/'texts.json').read_text(encoding='utf-8'))
     for name, read in texts['reads'].items():
         refuse_unless(len(read['slots']) == slots, folder/'texts.json', f'{len(read["slots"])} slots of {name!r}, expected {slots}')
     strip = read_image(folder/'lr.png', (32, None))
     refuse_unless(strip.shape[1] % 96 == 0, folder/'lr.png', f'{strip.shape[1]} pixels wide, expected 96 a frame')
-    return Pictures(folder.name, np.stack(np.split(strip, strip.shape[1] // 96, axis=1)), {n: read_image(folder/f'{n}.png', (64, 192)) for n in names}, texts['text'], texts['reads'])
+    frames = np.stack(np.split(strip, strip.shape[1] // 96, axis=1))
+    images = {n: read_image(folder/f'{n}.png', (64, 192)) for n in names}
+    return Pictures(folder.name, frames, images, texts['text'], texts['reads'])
 
 # %% ../nbs/22_figures.ipynb #f9b1375b
 def show_read(
@@ -844,18 +895,24 @@ def qualitative_strip(
     return fig
 
 # %% ../nbs/22_figures.ipynb #d959b79b
-map_shapes = dict(offsets=4, error=3, flow_error=3, refined_error=3, weights=3) # dimensions of each array, T first
+map_shapes = dict( # dimensions of each array
+    offsets=4,       # (T, h, w, 2) x first, pixels of the feature grid
+    error=3,         # (T, h, w)
+    flow_error=3,    # (T, h, w) pixels
+    refined_error=3, # (T, h, w) pixels
+    weights=3)       # (T, h, w) summing to 1 over T
 
 def load_maps(
     folder, # of one track
-) -> dict: # offsets (T, h, w, 2) x first, pixels of the feature grid; error (T, h, w); flow_error and refined_error (T, h, w) pixels; weights (T, h, w) summing to 1 over T
+) -> dict: # an array for each of `map_shapes`
     "What happened inside the network, for one track"
     path = Path(folder)/'maps.npz'
     refuse_unless(path.is_file(), path, f'not there, expected arrays {", ".join(map_shapes)}')
     with np.load(path) as file: maps = {k: file[k].astype(float) for k in file.files}
     for key, ndim in map_shapes.items():
         refuse_unless(key in maps, path, f'no array {key!r}, expected {", ".join(map_shapes)}')
-        refuse_unless(maps[key].ndim == ndim and len(maps[key]) == len(maps['error']), path, f'{key} of shape {maps[key].shape}, expected {ndim} dimensions, T = {len(maps["error"])} first')
+        refuse_unless(maps[key].ndim == ndim and len(maps[key]) == len(maps['error']), path,
+            f'{key} of shape {maps[key].shape}, expected {ndim} dimensions, T = {len(maps["error"])} first')
     return maps
 
 # %% ../nbs/22_figures.ipynb #fe009b9b
@@ -878,7 +935,8 @@ def maps_figure(
         ax.set_title('reference' if k == T // 2 else f'frame {k + 1}', fontsize=6.5, pad=2)
     for i, (label, values, top) in enumerate(rows, 1):
         for ax, value in zip(axes[i], values): image = ax.imshow(value, aspect='auto', extent=(0, 96, 32, 0), vmin=0, vmax=max(1e-6, top))
-        bar = fig.colorbar(image, cax=inches(fig, width - right + .04, title + (tall + gap) * i, .06, tall), ticks=[0, top], format=lambda v, _: f'{v:.2g}')
+        at = inches(fig, width - right + .04, title + (tall + gap) * i, .06, tall)
+        bar = fig.colorbar(image, cax=at, ticks=[0, top], format=lambda v, _: f'{v:.2g}')
         bar.ax.tick_params(labelsize=6, length=1.5, pad=1)
         bar.outline.set_linewidth(.4)
         for text, side in zip(bar.ax.get_yticklabels(), ('bottom', 'top')): text.set_va(side)
@@ -898,13 +956,15 @@ def alignment_figure(
     "Where the flow fails, what the network sees of it, where it looks instead, and what error is left then"
     offsets = maps['offsets']
     size, worst = np.hypot(offsets[..., 0], offsets[..., 1]), maps['flow_error'].max()
-    fig, axes = maps_figure(pictures.frames, [('flow err.\n(px)', maps['flow_error'], worst), ('residual\n(s. d.)', maps['error'], maps['error'].max()),
+    fig, axes = maps_figure(pictures.frames, [
+        ('flow err.\n(px)', maps['flow_error'], worst), ('residual\n(s. d.)', maps['error'], maps['error'].max()),
         ('offset\n(cells)', size, size.max()), ('refined\n(px)', maps['refined_error'], worst)])
     h, w = size.shape[1:]
     for ax, o, s in zip(axes[3], offsets, size):
         ys, xs = (step // 2 + step * v for v in np.nonzero(s[step // 2::step, step // 2::step] >= .5))
         moved = o[ys, xs] * np.array([96 / w, 32 / h])
-        ax.quiver((xs + .5) * 96 / w, (ys + .5) * 32 / h, *moved.T, angles='xy', scale_units='xy', scale=1, color='white', ec='black', lw=.3, width=.013, headwidth=4, headlength=4, headaxislength=4)
+        ax.quiver((xs + .5) * 96 / w, (ys + .5) * 32 / h, *moved.T, angles='xy', scale_units='xy', scale=1,
+            color='white', ec='black', lw=.3, width=.013, headwidth=4, headlength=4, headaxislength=4)
     return fig
 
 # %% ../nbs/22_figures.ipynb #d90d355b

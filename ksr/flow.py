@@ -402,7 +402,8 @@ def disturbed_flow(
     B, T, _, H, W = flow.shape
     coarse = torch.randn(B * T, 2, 2, 6, generator=generator)
     field = F.interpolate(coarse, (H, W), mode='bicubic', align_corners=True)
-    field = field / field.abs().amax((1, 2, 3), keepdim=True) * torch.tensor(reach)[:, None, None] * torch.rand(B * T, 1, 1, 1, generator=generator)
+    field = field / field.abs().amax((1, 2, 3), keepdim=True) * torch.tensor(reach)[:, None, None]
+    field = field * torch.rand(B * T, 1, 1, 1, generator=generator)
     wrong = (torch.rand(B, 1, generator=generator) < tracks) & (torch.rand(B, T, generator=generator) < frames)
     wrong[:, reference_index(T) if reference is None else reference] = False
     return flow + (field.unflatten(0, (B, T)) * wrong[:, :, None, None, None]).to(flow)
@@ -469,7 +470,9 @@ def load_strictly(
     "Every tensor of the network from the file and every tensor of the file into the network"
     own = net.state_dict()
     faults = {'lacks': [k for k in own if k not in weights], 'has beyond it': [k for k in weights if k not in own],
-              'has in another shape': [k for k in own if k in weights and own[k].shape != weights[k].shape]}
+              'has in another shape': [k for k in own if k in weights and own[k].shape != weights[k].shape],
+              'has as another kind of number':
+                  [k for k in own if k in weights and own[k].is_floating_point() != weights[k].is_floating_point()]}
     said = [f'{fault} {names[:3]}' + f' and {len(names) - 3} more' * (len(names) > 3) for fault, names in faults.items() if names]
     if said: raise KSRError(f'{path}: {"; ".join(said)}; expected exactly the {len(own)} tensors of {type(net).__name__}')
     net.load_state_dict(weights)

@@ -119,7 +119,8 @@ class HAM(nn.Module):
         r = reference_index(features.shape[1]) if reference is None else reference
         moving, normal, size = supports(flow, r), normalize_exposure(frames.float()), features.shape[-2:]
         error = error_map(warp(supports(normal, r), moving), for_supports(normal, r))
-        aligned, offsets, shift = self.fgda(supports(features, r), for_supports(features, r), resize_flow(moving, size), F.interpolate(error, size, mode='area'))
+        given = supports(features, r), for_supports(features, r), resize_flow(moving, size)
+        aligned, offsets, shift = self.fgda(*given, F.interpolate(error, size, mode='area'))
         refined = moving + resize_flow(shift, moving.shape[-2:])
         track = lambda x: rejoin(x, x.new_zeros(len(features), *x.shape[1:]), r)
         warped = rejoin(warp(supports(frames.float(), r), refined), frames[:, r], r)

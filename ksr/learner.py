@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .core import KSRError, atomic_write, best_device, mix
+from .flow import load_strictly
 
 # %% ../nbs/16_learner.ipynb #c908b707
 @dataclass(frozen=True)
@@ -47,10 +48,13 @@ class Stage:
     source:str = '' # name of the learner's further data source that it sees; empty: its data
 
     def __post_init__(self):
-        if self.steps < 0 or self.cycles < 1: raise KSRError(f'stage {self.name!r}: steps={self.steps}, cycles={self.cycles}: expected ≥ 0 and ≥ 1')
+        if self.steps < 0 or self.cycles < 1:
+            raise KSRError(f'stage {self.name!r}: steps={self.steps}, cycles={self.cycles}: expected ≥ 0 and ≥ 1')
         if not 0 <= self.lr_min <= self.lr: raise KSRError(f'stage {self.name!r}: expected 0 ≤ lr_min ≤ lr, got {self.lr_min}, {self.lr}')
-        if self.severity_start and not self.severity: raise KSRError(f'stage {self.name!r}: severity_start={self.severity_start} needs severity, where it leads to')
-        if wrong := {k: w for k, w in self.weights.items() if not 0 <= w < math.inf}: raise KSRError(f'stage {self.name!r}: weights {wrong}: expected numbers ≥ 0')
+        if self.severity_start and not self.severity:
+            raise KSRError(f'stage {self.name!r}: severity_start={self.severity_start} needs severity, where it leads to')
+        if wrong := {k: w for k, w in self.weights.items() if not 0 <= w < math.inf}:
+            raise KSRError(f'stage {self.name!r}: weights {wrong}: expected numbers ≥ 0')
 
 # %% ../nbs/16_learner.ipynb #2c82ad5e
 def learning_rate(
@@ -130,6 +134,9 @@ def load_optimizer(
     if strangers: raise KSRError(f'checkpoint: holds moments of {sorted(strangers)[:3]}, which do not learn in this stage')
     for name, p in zip(names, optimizer.param_groups[0]['params']):
         if f'optimizer.{name}.step' in tensors:
+            shapes = [tuple(tensors[k].shape) if (k := f'optimizer.{name}.{key}') in tensors else None for key in keys]
+            if shapes != [(), *[tuple(p.shape)] * 2]:
+                raise KSRError(f'checkpoint: the moments of {name} have the shapes {shapes[1:]}; expected {tuple(p.shape)} twice')
             optimizer.state[p] = {k: tensors[f'optimizer.{name}.{k}'].to('cpu' if k == 'step' else p.device).clone() for k in keys}
 
 # %% ../nbs/16_learner.ipynb #eb498e2a
@@ -139,7 +146,8 @@ def save_checkpoint(
     state:dict, # JSON-able
 ):
     "One safetensors file: tensors and, in its header, the state"
-    with atomic_write(path) as tmp: save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, tmp, {'state': json.dumps(state)})
+    data = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, {'state': json.dumps(state)})
+    with atomic_write(path) as tmp: tmp.write_bytes(data) # a full disk is an OSError here, a SafetensorError in `save_file`
 
 # %% ../nbs/16_learner.ipynb #b11c891f
 def load_checkpoint(
@@ -152,7 +160,10 @@ def load_checkpoint(
         tensors = load_file(path)
     except Exception as e: raise KSRError(f'{path}: not a readable safetensors file ({e})') from e
     if 'state' not in header: raise KSRError(f'{path}: no training state in its header; expected a checkpoint written by the learner')
-    return tensors, json.loads(header['state'])
+    try: return tensors, dict(json.loads(header['state']))
+    except (ValueError, TypeError, RecursionError) as e:
+        raise KSRError(f'{path}: the training state in its header is broken ({e}); '
+            'expected a checkpoint written by the learner') from e
 
 # %% ../nbs/16_learner.ipynb #a11e0006
 @contextmanager
@@ -168,7 +179,8 @@ def run_lock(
         who = owner.read_text(encoding='utf-8') if owner.exists() else 'a process that has just begun'
         raise KSRError(f'{folder}: a run is in it already, {who}; wait for it, stop it, or choose another run folder') from e
     try:
-        with atomic_write(owner) as tmp: tmp.write_text(f'process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M:%S}', encoding='utf-8')
+        holder = f'process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M:%S}'
+        with atomic_write(owner) as tmp: tmp.write_text(holder, encoding='utf-8')
         yield folder
     finally:
         if lock.lock_counter == 1: owner.unlink(missing_ok=True)
@@ -191,8 +203,8 @@ def check_identity(
 ):
     "`KSRError` naming every difference"
     theirs, mine = flattened(theirs), flattened(json.loads(json.dumps(mine)))
-    missing = '(nothing)'
-    if found := [f'{k} is {theirs.get(k, missing)!r} there, {mine.get(k, missing)!r} here' for k in dict.fromkeys([*theirs, *mine]) if theirs.get(k, missing) != mine.get(k, missing)]:
+    pairs = {k: [tree.get(k, '(nothing)') for tree in (theirs, mine)] for k in dict.fromkeys([*theirs, *mine])}
+    if found := [f'{k} is {there!r} there, {here!r} here' for k, (there, here) in pairs.items() if there != here]:
         raise KSRError(f'{where}: belongs to another run: {"; ".join(found)}. Choose another run folder, or remove this one')
 
 def weights_digest(
@@ -200,7 +212,9 @@ def weights_digest(
 ) -> str: # hex digest
     "SHA-256 over names and values of all weights"
     digest = hashlib.sha256()
-    for k, v in model.state_dict().items(): digest.update(k.encode() + v.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    for k, v in model.state_dict().items():
+        digest.update(k.encode())
+        digest.update(v.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 # %% ../nbs/16_learner.ipynb #a11e0012
@@ -213,15 +227,18 @@ def join_processes(
     size = int(os.environ.get('WORLD_SIZE', 1))
     crowd = {name: n for name in foreign_launchers if (n := int(os.environ.get(name) or 1)) > 1}
     if crowd and size == 1:
-        raise KSRError(f'{crowd}: several processes were started, which would train independent copies; expected: ksr_train RUN_DIR --processes {max(crowd.values())} …')
+        raise KSRError(f'{crowd}: several processes were started, which would train independent copies; '
+            f'expected: ksr_train RUN_DIR --processes {max(crowd.values())} …')
     if size == 1: return 0, 1, device
     if missing := [name for name in ('RANK', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]:
-        raise KSRError(f'WORLD_SIZE={size} without {missing}: these processes cannot find each other; expected: ksr_train RUN_DIR --processes {size} …')
+        raise KSRError(f'WORLD_SIZE={size} without {missing}: these processes cannot find each other; '
+            f'expected: ksr_train RUN_DIR --processes {size} …')
     if device.type not in ('cpu', 'cuda'): raise KSRError(f'{size} processes on {device.type}: expected cpu or cuda')
     if device.type == 'cuda':
         device = best_device(f'cuda:{os.environ["LOCAL_RANK"]}')
         torch.cuda.set_device(device) # what is exchanged between the processes goes over the current device
-    if not dist.is_initialized(): dist.init_process_group('cpu:gloo,cuda:nccl' if device.type == 'cuda' else 'gloo', timeout=timedelta(hours=6))
+    backend = 'cpu:gloo,cuda:nccl' if device.type == 'cuda' else 'gloo'
+    if not dist.is_initialized(): dist.init_process_group(backend, timeout=timedelta(hours=6))
     return dist.get_rank(), dist.get_world_size(), device
 
 # %% ../nbs/16_learner.ipynb #3b982885
@@ -239,7 +256,8 @@ class LearnerConfig:
     save_every:float = 50. # seconds between checkpoints
 
     def __post_init__(self):
-        if min(self.batch_size, self.accumulate, self.log_every) < 1: raise KSRError(f'{self}: batch_size, accumulate and log_every must be ≥ 1')
+        if min(self.batch_size, self.accumulate, self.log_every) < 1:
+            raise KSRError(f'{self}: batch_size, accumulate and log_every must be ≥ 1')
         if not 0 <= self.ema < 1: raise KSRError(f'ema={self.ema}: expected 0 ≤ ema < 1')
 
 # %% ../nbs/16_learner.ipynb #a4199d1c
@@ -257,8 +275,12 @@ class Learner:
         identity:dict=None, # JSON-able: what else the result depends on
     ):
         self.rank, self.processes, self.device = join_processes(torch.device(device))
-        if cfg.accumulate % self.processes: raise KSRError(f'accumulate={cfg.accumulate}: expected a multiple of the {self.processes} processes, which share the micro-batches of a step')
-        if twice := [s.name for k, s in enumerate(stages) if s.name in [t.name for t in stages[:k]]]: raise KSRError(f'stages {twice} occur twice; expected names of their own')
+        if cfg.accumulate % self.processes:
+            raise KSRError(f'accumulate={cfg.accumulate}: expected a multiple of the {self.processes} processes, '
+                'which share the micro-batches of a step')
+        names = [s.name for s in stages]
+        if twice := [name for k, name in enumerate(names) if name in names[:k]]:
+            raise KSRError(f'stages {twice} occur twice; expected names of their own')
         self.cfg, self.sources, self.stages, self.evaluate = cfg, {'': data, **(sources or {})}, stages, evaluate
         self.run_dir = Path(run_dir) if run_dir else None
         self.identity = self.depends_on(model, identity or {})
@@ -276,7 +298,8 @@ class Learner:
         "Everything the result depends on, by name"
         cfg = {k: v for k, v in asdict(self.cfg).items() if k not in ('log_every', 'save_every')}
         data = {name or 'data': source.identity() for name, source in self.sources.items()}
-        return dict(settings=cfg, stages={s.name: asdict(s) for s in self.stages}, order=[s.name for s in self.stages], data=data, start=weights_digest(model)) | more
+        stages = {s.name: asdict(s) for s in self.stages}
+        return dict(settings=cfg, stages=stages, order=[*stages], data=data, start=weights_digest(model)) | more
 
 # %% ../nbs/16_learner.ipynb #d7995e6d
 from fastcore.basics import patch
@@ -307,8 +330,10 @@ def attention_kernel(
 @patch
 def loss_of(self:Learner, stage:Stage, indices:range) -> tuple: # (loss, parts, figures)
     "One micro-batch through the model"
-    batch = self.sources[stage.source](indices, severity=severity_at(stage, self.step), frames=stage.frames[self.step % len(stage.frames)] if stage.frames else None).to(self.device)
-    given = dict(task=stage.task, weights=stage.weights, options=stage.options, generator=torch.Generator().manual_seed(mix(self.cfg.seed + 1, indices[0])))
+    frames = stage.frames[self.step % len(stage.frames)] if stage.frames else None
+    batch = self.sources[stage.source](indices, severity=severity_at(stage, self.step), frames=frames).to(self.device)
+    generator = torch.Generator().manual_seed(mix(self.cfg.seed + 1, indices[0]))
+    given = dict(task=stage.task, weights=stage.weights, options=stage.options, generator=generator)
     if stage.teacher: given['teacher'] = self.ema.module
     if self.frozen is not None: given['frozen'] = self.frozen
     with torch.autocast(self.device.type, torch.bfloat16, enabled=self.cfg.bf16), attention_kernel(self.device):
@@ -374,7 +399,8 @@ def write_history(
         writer.writerows(rows)
 
 # %% ../nbs/16_learner.ipynb #d4150bfe
-states = ('stage_index', 'step', 'seen', 'seconds', 'history', 'figures', 'losses') # of a learner, in a checkpoint's header
+states = dict(stage_index=int, step=int, seen=int, seconds=(int, float), # of a learner, in a checkpoint's header
+    history=list, figures=dict, losses=dict)
 
 @patch
 def save(self:Learner):
@@ -392,14 +418,18 @@ def save(self:Learner):
 # %% ../nbs/16_learner.ipynb #e4ad97cc
 @patch
 def resume(self:Learner):
-    "Go on where the checkpoint stands, if it is not the one that is known; one that belongs to another run is refused, the differences named"
+    "Go on where the checkpoint stands, if it is not the one that is known; one of another run is refused, the differences named"
     if not self.checkpoint.exists() or self.known == (stamp := self.checkpoint.stat().st_mtime_ns): return
     tensors, state = load_checkpoint(self.checkpoint)
-    if 'identity' not in state: raise KSRError(f'{self.checkpoint}: does not say which run it belongs to (a version before 0.5 wrote it); choose another run folder')
+    if 'identity' not in state:
+        raise KSRError(f'{self.checkpoint}: does not say which run it belongs to (a version before 0.5 wrote it); '
+            'choose another run folder')
     check_identity(state['identity'], self.identity, self.checkpoint)
+    if strange := [k for k, kind in (states | dict(updates=dict)).items() if not isinstance(state.get(k), kind)]:
+        raise KSRError(f'{self.checkpoint}: {strange} in its state are missing or of another kind; '
+            'expected a checkpoint written by the learner')
     part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    self.model.load_state_dict(part('model.'))
-    self.ema.module.load_state_dict(part('ema.'))
+    for net, prefix in ((self.model, 'model.'), (self.ema.module, 'ema.')): load_strictly(net, part(prefix), self.checkpoint)
     self.ema.updates = state['updates']
     self.resumed = {prefix: part(prefix) for prefix in ('optimizer.', 'frozen.')}
     for k in states: setattr(self, k, state[k])

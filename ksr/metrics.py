@@ -243,7 +243,7 @@ def mcnemar(
     b, # (n,) bool, which the other
     clusters=None, # (n,) labels of what is turned over as a whole; None: every track by itself, McNemar's exact test
 ) -> tuple: # (tracks only a reads, tracks only b reads, two-sided p)
-    "McNemar's test on the tracks that only one of two systems reads, for tracks that share something: the signs of whole clusters are turned over"
+    "McNemar's test on the tracks that only one of two systems reads, by clusters: the signs of whole clusters are turned over"
     a, b = (np.array(x, dtype=bool) for x in paired(a, b))
     p = sign_flip_p(np.bincount(cluster_index(clusters, len(a)), a.astype(int) - b))
     return int((a & ~b).sum()), int((b & ~a).sum()), p
@@ -321,7 +321,8 @@ def summary_row(
     "Every measure of a set of reads"
     correct = correct_reads(pred, true)
     return dict(group=name, n=len(correct), recognition_rate=float(correct.mean()), interval=rate_interval(correct, clusters),
-                clusters=int(cluster_index(clusters, len(correct)).max()) + 1, by=shared, characters=character_accuracy(pred, true), cer=cer(pred, true),
+                clusters=int(cluster_index(clusters, len(correct)).max()) + 1, by=shared,
+                characters=character_accuracy(pred, true), cer=cer(pred, true),
                 confidence_gap=confidence_gap(conf, correct), ece=ece(conf, correct))
 
 # %% ../nbs/15_metrics.ipynb #8b349edb
@@ -439,5 +440,6 @@ def recall_by_width(
         here = (width >= low) & (width < high)
         if not here.any(): continue
         name = f'{low}–{high}' if high < math.inf else f'{low} and more'
-        rows.append(dict(width=name, n=int(here.sum()), recall=float(found[here].mean()), interval=rate_interval(found[here], labels[here])))
+        interval = rate_interval(found[here], labels[here])
+        rows.append(dict(width=name, n=int(here.sum()), recall=float(found[here].mean()), interval=interval))
     return rows

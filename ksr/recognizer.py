@@ -365,7 +365,8 @@ def string_vote(
 ) -> Tensor: # (B, 7, 36) log-probabilities that spell the chosen string
     "Every read votes for the string that it reads"
     R, product = log_probs.shape[1], product_rule(log_probs)
-    ids = rearrange(torch.stack([encode(t) for t in read(rearrange(log_probs, 'b r s c -> (b r) s c')).texts]), '(b r) s -> b r s', r=R).to(product.device)
+    texts = read(rearrange(log_probs, 'b r s c -> (b r) s c')).texts
+    ids = rearrange(torch.stack([encode(t) for t in texts]), '(b r) s -> b r s', r=R).to(product.device)
     agree = (ids[:, :, None] == ids[:, None]).all(-1).float().mean(-1)
     likely = product.exp()[:, None].expand(-1, R, -1, -1).gather(-1, ids[..., None])[..., 0].mean(-1)
     winner = ids[torch.arange(len(ids)), (agree + tie * likely).argmax(1)]
@@ -434,7 +435,8 @@ class ReaderConfig:
     join:str = 'gated' # a key of `joins`, or product: every frame is read by itself and the reads are multiplied
 
     def __post_init__(self):
-        if self.dim % self.num_heads or self.dim % 4: raise KSRError(f'ReaderConfig: dim={self.dim} must be a multiple of 4 and of num_heads={self.num_heads}')
+        if self.dim % self.num_heads or self.dim % 4:
+            raise KSRError(f'ReaderConfig: dim={self.dim} must be a multiple of 4 and of num_heads={self.num_heads}')
         if self.join not in (*joins, 'product'): raise KSRError(f'ReaderConfig: join={self.join!r}; expected one of {[*joins, "product"]}')
         if self.width % self.groups: raise KSRError(f'ReaderConfig: width={self.width} must be a multiple of groups={self.groups}')
 
@@ -459,7 +461,8 @@ class SlotDecoder(nn.Module):
     "One query a slot over the image tokens → logits"
     def __init__(self, dim:int, num_heads:int):
         super().__init__()
-        self.queries, self.sharpness = nn.Parameter(position_code(slot_positions(), dim)), nn.Parameter(torch.full((num_heads,), 150.).log())
+        self.queries = nn.Parameter(position_code(slot_positions(), dim))
+        self.sharpness = nn.Parameter(torch.full((num_heads,), 150.).log())
         self.attention, self.norm_in, self.norm_mlp, self.norm = Attention(dim, num_heads), *(nn.LayerNorm(dim) for _ in range(3))
         self.mlp, self.head = nn.Sequential(nn.Linear(dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, dim)), nn.Linear(dim, len(alphabet))
 
@@ -482,8 +485,8 @@ class JointReader(nn.Module):
         c = self.cfg = cfg
         self.stem = nn.Sequential(nn.PixelUnshuffle(2), Conv(12, c.width), Conv(c.width, c.width))
         self.join = joins[c.join](c.width, c.groups) if c.join in joins else None
-        wide = 2 * c.width
-        self.trunk = nn.Sequential(Conv(c.width, wide, 2), *[Conv(wide, wide) for _ in range(c.convs)], nn.Conv2d(wide, c.dim, 3, (2, 1), 1))
+        mid = 2 * c.width
+        self.trunk = nn.Sequential(Conv(c.width, mid, 2), *[Conv(mid, mid) for _ in range(c.convs)], nn.Conv2d(mid, c.dim, 3, (2, 1), 1))
         self.blocks = nn.Sequential(*[Block(c.dim, c.num_heads, c.mlp_ratio, qkv_bias=True, act_layer=nn.ReLU) for _ in range(c.depth)])
         self.norm, self.slots = nn.LayerNorm(c.dim), SlotDecoder(c.dim, c.num_heads)
 
@@ -536,7 +539,8 @@ def mgpstr_model(
     missing = ['config.json'] * (not (folder/'config.json').is_file()) + ['model.safetensors'] * (not files)
     if missing: raise KSRError(f'{folder}: {" and ".join(missing)} missing; expected {home}')
     try: kind = json.loads((folder/'config.json').read_text(encoding='utf-8'))['model_type']
-    except (ValueError, KeyError, TypeError) as e: raise KSRError(f'{folder}/config.json: no model_type to be read; expected that of {home}') from e
+    except (ValueError, KeyError, TypeError) as e:
+        raise KSRError(f'{folder}/config.json: no model_type to be read; expected that of {home}') from e
     if kind != 'mgp-str': raise KSRError(f"{folder}/config.json: model_type {kind!r}, expected 'mgp-str'")
     try: from transformers import MgpstrConfig, MgpstrForSceneTextRecognition
     except ImportError as e: raise KSRError(f'MGP-STR needs the package transformers: pip install transformers ({e})') from e

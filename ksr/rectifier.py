@@ -56,8 +56,9 @@ def seen(
     image = rectify(native.float() / 255, size, from_view(whole.expand(len(size), 4, 2), size), view_shape, (0, 0, w, h))
     at = (pixel_grid(h, w, native.device) - torch.tensor([w, h], device=native.device)[:, None, None] / 2).abs()
     mask = (at <= (size.flip(-1) * view_scale(size)[:, None] / 2)[..., None, None]).all(1, keepdim=True).float()
-    centred = image - (image * mask).sum((1, 2, 3), keepdim=True) / (3 * mask.sum((1, 2, 3), keepdim=True))
-    std = (centred.square() * mask).sum((1, 2, 3), keepdim=True).div(3 * mask.sum((1, 2, 3), keepdim=True)).sqrt()
+    inside = 3 * mask.sum((1, 2, 3), keepdim=True).clamp(min=1) # a frame may be so thin that no pixel of the view lies in it
+    centred = image - (image * mask).sum((1, 2, 3), keepdim=True) / inside
+    std = (centred.square() * mask).sum((1, 2, 3), keepdim=True).div(inside).sqrt()
     return torch.cat([centred / (std + 0.05), mask], 1)
 
 # %% ../nbs/07_rectifier.ipynb #07a00010
@@ -133,9 +134,11 @@ def fitted_shape(
     time = torch.linspace(-0.5, 0.5, T, device=loose.device)[:, None, None].to(loose) if T > 1 else loose.new_zeros(1, 1, 1)
     w = weight[..., None] / weight[..., None].sum(1, keepdim=True)
     mean_time, mean = (w * time).sum(1, keepdim=True), (w * loose).sum(1, keepdim=True)
-    slope = (w * (time - mean_time) * (loose - mean)).sum(1, keepdim=True) / ((w * (time - mean_time) ** 2).sum(1, keepdim=True) + stiff / 12)
-    return mean + slope * (time - mean_time)
+    off = time - mean_time
+    slope = (w * off * (loose - mean)).sum(1, keepdim=True) / ((w * off ** 2).sum(1, keepdim=True) + stiff / 12)
+    return mean + slope * off
 
+# %% ../nbs/07_rectifier.ipynb #931463d0
 def agreed_corners(
     corners:Tensor, # (B, T, 4, 2) of every frame by itself, native px
     scale:Tensor, # (B, T, 4) of their errors, native px
@@ -220,5 +223,6 @@ def place(
     doubt = plate_doubt(corners, scale)
     folded = doubt.isinf()[:, None, None, None]
     safe = torch.where(folded, size.flip(-1)[:, :, None] * box_corners((0., 0., 1., 1.), size.device), corners)
-    frames = torch.where(folded[..., None], as_they_are(native, size), on_canvas(native, size, safe)) if folded.any() else on_canvas(native, size, safe)
+    frames = on_canvas(native, size, safe)
+    if folded.any(): frames = torch.where(folded[..., None], as_they_are(native, size), frames)
     return Placed(frames, corners, scale, quad_homography(safe), doubt)

@@ -50,11 +50,13 @@ class RestorerConfig:
             if not ok: raise KSRError(f'RestorerConfig: expected {expected}; got {self}')
         check(self.alignment in ('flow', 'hybrid'), "alignment 'flow' or 'hybrid'")
         check(self.estimator in estimators, f'estimator one of {sorted(estimators)}')
-        check(len(self.canvas) == 2 and all(n > 0 and n % (2 * self.merge) == 0 for n in self.canvas), 'canvas (H, W), both multiples of 2 · merge')
+        check(len(self.canvas) == 2 and all(n > 0 and n % (2 * self.merge) == 0 for n in self.canvas),
+            'canvas (H, W), both multiples of 2 · merge')
         check(len(self.window_size) == 3 and min(self.window_size) > 0, 'window_size (w_t, w_h, w_w), each at least 1')
         check(self.dim % self.num_heads == 0, 'dim a multiple of num_heads')
         check(self.features % self.ham_heads == 0, 'features a multiple of ham_heads')
-        check(min(self.depth, self.merge, self.head, self.detail_frames, self.ham_points) > 0, 'depth, merge, head, detail_frames, ham_points at least 1')
+        check(min(self.depth, self.merge, self.head, self.detail_frames, self.ham_points) > 0,
+            'depth, merge, head, detail_frames, ham_points at least 1')
 
 # %% ../nbs/11_restorer.ipynb #d8639424
 variants = dict( # v1 … plus: the proposal's steps; the rest: `final` with one thing changed
@@ -73,7 +75,8 @@ class Features(nn.Sequential):
         dim:int, # channels
     ):
         super().__init__(nn.PixelUnshuffle(2), nn.Conv2d(12, dim, 3, padding=1), nn.SiLU(), nn.Conv2d(dim, dim, 3, padding=1))
-        for layer in list(self)[1::2]: # louder than PyTorch's default: the deformable attention then begins to learn after 270 steps instead of more than 350
+        # louder than PyTorch's default: the deformable attention then begins to learn after 270 steps instead of more than 350
+        for layer in list(self)[1::2]:
             nn.init.kaiming_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -214,7 +217,8 @@ class Restorer(nn.Module):
         c = self.config = config
         self.phi = Features(c.features)
         self.flow = estimators[c.estimator]()
-        self.ham = HAM(c.features, c.ham_heads, c.ham_points, c.max_offset, error_guided=c.error_guided) if c.alignment == 'hybrid' else None
+        hybrid = c.alignment == 'hybrid'
+        self.ham = HAM(c.features, c.ham_heads, c.ham_points, c.max_offset, error_guided=c.error_guided) if hybrid else None
         self.merge = nn.Conv2d(c.features, c.dim, c.merge, c.merge)
         self.stft = STFT(c.dim, c.depth, c.num_heads, c.window_size, c.mlp_ratio)
         self.fuse = TemporalFusion(c.dim, c.num_heads)
