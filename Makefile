@@ -54,6 +54,7 @@ check: install
 	@$(BIN)/python tests/check.py </dev/null
 
 $(DOCS): $(STAMP)
+	@$(BIN)/python -c 'import sys; sys.version_info >= (3, 11) or sys.exit("make docs needs Python 3.11 or newer: make clean, then make docs PYTHON=python3.12")'
 	$(BIN)/python -m pip install -c constraints.txt -e '.[docs]'
 	@touch $@
 
