@@ -360,23 +360,39 @@ def numbered(
     return sorted(((int(m[1]), p) for m, p in found if m), key=lambda f: (f[0], f[1].suffix.lower() != '.png', f[1].name))
 
 # %% ../nbs/04_tracks.ipynb #9e9bb1b3
-def _find(folder, seen):
-    if (real := folder.resolve()) in seen: return []
-    seen.add(real)
-    try: entries = contents(folder)
-    except OSError: return [folder] # reading it will say why
-    if any(p.suffix.lower() in suffixes for _, p in numbered(folder, 'lr')): return [folder]
-    inner = [t for p in entries if p.is_dir() for t in _find(p, seen)]
-    return inner or ([folder] if real.name.startswith('track_') else [])
+def _walk(path): # every folder at or below a path, once: [(folder, place of the folder above, is it a track or unreadable?)], those above first
+    found, seen, todo = [], set(), [(path, None)]
+    while todo:
+        folder, above = todo.pop()
+        try:
+            if (known := ((info := os.stat(folder)).st_dev, info.st_ino)) in seen: continue
+            seen.add(known)
+            track = any(p.suffix.lower() in suffixes for _, p in numbered(folder, 'lr'))
+            todo += [(p, len(found)) for p in contents(folder) if p.is_dir()]
+        except OSError: track = True # reading it will say why
+        found.append((folder, above, track))
+    return found
+
+def _own_name(folder): # not that of a link to it
+    return (folder.resolve() if folder.name in ('', '.', '..') or folder.is_symlink() else folder).name
+
+def _find(path): # frames beside folders of frames are a track of their own; so is a folder that claims to be one and has nothing below
+    folders, full, found = _walk(path), set(), []
+    for k, (folder, above, track) in reversed(list(enumerate(folders))):
+        if track or k not in full and _own_name(folder).startswith('track_'):
+            found.append(folder)
+            full.add(k)
+        if k in full: full.add(above)
+    return found
 
 def find_tracks(
     path, # a track folder or any folder above tracks
 ) -> list: # track folders as `Path`s, sorted by id, then by path
     "Every track at or below a path; `KSRError` if the path is no folder or holds none"
     path = Path(path)
-    if not path.is_dir():
-        raise KSRError(f'{path}: {"is a file" if path.exists() else "does not exist"}; expected a track folder or a folder above tracks')
-    found = sorted(_find(path, set()), key=lambda p: (p.resolve().name, str(p)))
+    if not os.path.isdir(path):
+        raise KSRError(f'{path}: {"is a file" if os.path.exists(path) else "does not exist"}; expected a track folder or a folder above tracks')
+    found = sorted(_find(path), key=lambda p: (p.resolve().name, str(p)))
     if not found: raise KSRError(f'{path}: holds no tracks; expected folders named track_* or holding lr-001.png, lr-002.png, … (or .jpg)')
     return found
 
@@ -424,7 +440,7 @@ def read_track(
 ) -> Track:
     "Read what can be read; everything else is in `problems`. `KSRError` if no frame is left and `strict`"
     path = Path(path)
-    if not path.is_dir(): raise KSRError(f'{path}: {"is a file" if path.exists() else "does not exist"}; expected a track folder')
+    if not os.path.isdir(path): raise KSRError(f'{path}: {"is a file" if os.path.exists(path) else "does not exist"}; expected a track folder')
     frames, said = read_frames(path)
     known, doubts = read_annotations(path, labelled)
     sharp, blurred = read_frames(path, 'hr') if hr else ([], [])

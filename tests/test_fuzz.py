@@ -1,7 +1,7 @@
 """Whatever is in a file, an argument or a parameter: the right answer or a `KSRError` that says what was expected; files that are written are whole or absent.
 
 KSR_FUZZ=1000000 makes so many mutated inputs in place of the 20,000 of a plain run, KSR_FUZZ_SEED=1 others; `pytest -s tests/test_fuzz.py` shows the totals."""
-import json, math, os, random, resource, signal, struct, time, zlib
+import json, math, os, random, resource, shutil, signal, struct, subprocess, tempfile, time, zlib
 from collections import Counter
 from io import BytesIO
 from pathlib import Path
@@ -185,6 +185,7 @@ def test_tracks(cases, tmp_path):
         for found in tally(i, lambda: find_tracks(folder.parent)) or []:
             track = read_track(found, strict=False)
             assert all(map(whole, track.frames)) and len('\n'.join(map(str, track.problems))) < 20_000
+        shutil.rmtree(folder.parent)
     tally.close(100)
 
 
@@ -359,6 +360,24 @@ def test_a_folder_of_many_files(tmp_path):
     for k in range(20_000): (folder/f'note-{k}.txt').touch()
     began = time.monotonic()
     assert find_tracks(tmp_path) == [folder] and not read_track(folder, labelled=True).problems and time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize('depth, name', [(1500, 'd'), (40, 'e' * 200)]) # the second: a path longer than a system takes
+def test_folders_of_any_depth(depth, name, monkeypatch):
+    top = Path(tempfile.mkdtemp())
+    try:
+        monkeypatch.chdir(top)
+        for _ in range(depth):
+            os.mkdir(name)
+            os.chdir(name)
+        write_track(Track('x', [torch.zeros(3, 12, 40, dtype=torch.uint8)] * 5), 'track_00001')
+        os.chdir(top)
+        began = time.monotonic()
+        found = answered(lambda: find_tracks(top)) or []
+        assert len(found) == 1 and time.monotonic() - began < 20
+        assert len(found[0].parts) < depth or len(read_track(found[0]).frames) == 5
+        assert read_track(found[0], strict=False).frames or read_track(found[0], strict=False).errors
+    finally: subprocess.run(['rm', '-rf', top]) # pytest's own cleaning is recursive
 
 
 # written whole or not at all
