@@ -132,7 +132,7 @@ def best_device(
     if name == 'auto': name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
     kind, _, number = name.partition(':')
     count = dict(cpu=1, cuda=torch.cuda.device_count() if torch.cuda.is_available() else 0, mps=int(torch.backends.mps.is_available()))
-    if kind not in count or ':' in name and (kind != 'cuda' or not number.isdecimal()): raise KSRError(f'device {name!r}: expected auto, cpu, cuda, cuda:N or mps')
+    if kind not in count or ':' in name and (kind != 'cuda' or not (number.isascii() and number.isdecimal())): raise KSRError(f'device {name!r}: expected auto, cpu, cuda, cuda:N or mps')
     if int(number or 0) >= count[kind]: raise KSRError(f'device {name!r} is not available here; present: {", ".join(f"{n} {k}" for k, n in count.items() if n)}')
     return torch.device(name)
 

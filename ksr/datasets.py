@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from .core import KSRError, at_terminal, atomic_write, check_place, finish, rectify, say
 from .plates import described, layout_table, valid
-from .tracks import (Problem, Track, check_regular, claim_folder, corner_names, encode_image, find_tracks, from_file, is_junk, load_photo, max_side, min_side,
+from .tracks import (Problem, Track, check_regular, claim_folder, corner_names, encode_image, files_below, find_tracks, from_file, load_photo, max_side, min_side,
     read_track, suffixes)
 
 # %% ../nbs/05_datasets.ipynb #d5b20006
@@ -103,12 +103,9 @@ def pictures_below(
     name:str, # of the dataset
 ) -> list: # paths of pictures relative to it, with slashes, sorted
     "Every PNG and JPEG file by its name, hidden ones and junk left out; `KSRError` where there is none"
-    found = []
-    for at, folders, files in os.walk(folder):
-        folders[:] = [f for f in folders if not is_junk(f)]
-        found += [(Path(at)/f).relative_to(folder).as_posix() for f in files if f.lower().endswith(suffixes) and not is_junk(f)]
+    found = sorted(p.relative_to(folder).as_posix() for p in files_below(folder) if p.name.lower().endswith(suffixes))
     if not found: raise KSRError(f'{folder}: holds no pictures; expected the folder that {name} was unpacked to')
-    return sorted(found)
+    return found
 
 def text_lines(
     path:Path, # text file in UTF-8

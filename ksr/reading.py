@@ -704,14 +704,16 @@ def run_read(
     each = bool(json or others or judge)
     reader = Reader.from_pretrained(weights, device, corners=corners, restore=bool(restored), each=each, looks=looks)
     settings = dict(weights=reader.weights, device=reader.device.type, corners=corners, looks=looks, each=each, restored=bool(restored)) | settings
-    journal, total, n = journal_of(files, settings, resume, restored), len(lost) + len(folders) + many, -1
+    journal, total, n = journal_of(files, settings, resume, restored), len(lost) + len(folders) + many, 0
+    done = False
     try:
         with (first_interrupt(stop), out_file(out) as line, json_file(json, reader.weights) as details, answers_file(answers) as row,
                 tqdm(total=total, disable=not at_terminal(), leave=False, unit=' tracks') as bar):
             pairs = chain(one_by_one(reader, folders, lost, journal), others(reader, journal, stop) if others else ())
             n, failed = write_all(pairs, bar, stop, journal, judge, restored, (line, details, row))
-    finally: journal.close(n == total)
-    if n == total: return int(failed)
+        done = n == total
+    finally: journal.close(done)
+    if done: return int(failed)
     print(f'note: stopped after {n} of {total}' + '; the same command with --resume goes on' * bool(journal.path), file=sys.stderr)
     return 128 + signal.SIGINT
 
@@ -757,9 +759,10 @@ def evaluate_tracks(
     paths, # folders with annotated tracks
     each=lambda reading: None, # called for every reading as it comes
     stop=None, # an event: score what was read until it was set
+    found=None, # of `find_folders`, where it is at hand
 ) -> tuple: # table rows, a `Score` for every track, also those without a text
     "Score the labelled tracks"
-    folders, lost = find_folders(paths)
+    folders, lost = found or find_folders(paths)
     scores, stop = [], stop or threading.Event()
     bar = tqdm(read_folders(reader, folders, lost, labelled=True), total=len(lost) + len(folders), disable=not at_terminal(), leave=False, unit=' tracks')
     for track, reading in bar:
@@ -787,7 +790,7 @@ def run_eval(
     reader, more = Reader.from_pretrained(weights, device, roads, looks, corners=corners, restore=False, each=bool(json)), {}
     stop = threading.Event()
     with json_file(json, reader.weights, more) as add, first_interrupt(stop):
-        more['table'], scores = evaluate_tracks(reader, paths, add, stop)
+        more['table'], scores = evaluate_tracks(reader, paths, add, stop, (folders, lost))
         if scores: say(table(more['table']))
     if lost := sum(not s.track.text for s in scores): print(f'note: {lost} of {len(scores)} tracks have no usable text and were not scored', file=sys.stderr)
     return 128 + signal.SIGINT if len(scores) < len(folders) else int(any(s.failed for s in scores))

@@ -7,15 +7,15 @@ __all__ = ['min_side', 'max_side', 'longest', 'largest', 'suffixes', 'end_marks'
            'farthest', 'roles', 'role_period', 'role_residues', 'parts', 'synth_block', 'synth_options', 'mark_columns',
            'Problem', 'Track', 'check_size', 'open_image', 'upright', 'to_rgb', 'pixels', 'from_pillow', 'decode_image',
            'encode_image', 'check_regular', 'file_bytes', 'from_file', 'from_array', 'to_frame', 'given_track',
-           'is_junk', 'contents', 'check_corners', 'load_json', 'check_text', 'read_corners', 'read_annotations',
-           'numbered', 'find_tracks', 'read_frames', 'missing_frames', 'read_track', 'read_tracks', 'annotation_json',
-           'write_track', 'track_sha256', 'to_canvas', 'Batch', 'in_one_buffer', 'check_role', 'role_seed',
-           'text_roles', 'draw_text', 'Drawn', 'SyntheticTracks', 'clean_frame', 'frame_corners', 'through_jpeg',
-           'through_codecs', 'pick_frames', 'corner_tensor', 'collate', 'FolderTracks', 'hr_scene', 'MixedTracks',
-           'split_by_plate', 'claim_folder', 'parse_severity', 'synth_sources', 'synthesise', 'write_manifest',
-           'ksr_synth', 'manifest_cameras', 'shared_by', 'mark_table', 'width_between', 'parse_corners', 'read_marks',
-           'turn_upright', 'area_average', 'cut_plate', 'check_width', 'load_photo', 'read_photos', 'photo_tracks',
-           'run_photos', 'ksr_photos']
+           'is_junk', 'contents', 'files_below', 'check_corners', 'load_json', 'check_text', 'read_corners',
+           'read_annotations', 'numbered', 'find_tracks', 'read_frames', 'missing_frames', 'read_track', 'read_tracks',
+           'annotation_json', 'write_track', 'track_sha256', 'to_canvas', 'Batch', 'in_one_buffer', 'check_role',
+           'role_seed', 'text_roles', 'draw_text', 'Drawn', 'SyntheticTracks', 'clean_frame', 'frame_corners',
+           'through_jpeg', 'through_codecs', 'pick_frames', 'corner_tensor', 'collate', 'FolderTracks', 'hr_scene',
+           'MixedTracks', 'split_by_plate', 'claim_folder', 'parse_severity', 'synth_sources', 'synthesise',
+           'write_manifest', 'ksr_synth', 'manifest_cameras', 'shared_by', 'mark_table', 'width_between',
+           'parse_corners', 'read_marks', 'turn_upright', 'area_average', 'cut_plate', 'check_width', 'load_photo',
+           'read_photos', 'photo_tracks', 'run_photos', 'ksr_photos']
 
 # %% ../nbs/04_tracks.ipynb #0df34385
 import csv, hashlib, json, math, os, re, stat, sys, unicodedata, warnings
@@ -273,6 +273,19 @@ def contents(
 ) -> list: # of `Path`, sorted
     "What somebody put into a folder"
     return sorted(p for p in folder.iterdir() if not is_junk(p.name))
+
+def files_below(
+    folder:Path,
+) -> list: # of `Path`, sorted
+    "Every file in a folder and its folders, however deep; junk is left out, links to folders are not followed"
+    todo, found = [Path(folder)], []
+    while todo:
+        try: entries = contents(todo.pop())
+        except OSError: continue # what can't be listed holds nothing
+        inner = [os.path.isdir(p) for p in entries]
+        todo += [p for p, deeper in zip(entries, inner) if deeper and not p.is_symlink()]
+        found += [p for p, deeper in zip(entries, inner) if not deeper]
+    return sorted(found)
 
 # %% ../nbs/04_tracks.ipynb #2f41a912
 corner_names = ('top-left', 'top-right', 'bottom-right', 'bottom-left')

@@ -78,7 +78,8 @@ def ended(capsys):
     def call(command, *args, **options):
         capsys.readouterr()
         code = 0
-        try: command(*map(str, args), **{k: str(v) if isinstance(v, Path) else v for k, v in options.items()})
+        plain = lambda v: str(v) if isinstance(v, Path) else list(map(plain, v)) if isinstance(v, list) else v
+        try: command(*map(plain, args), **{k: plain(v) for k, v in options.items()})
         except SystemExit as e: code = e.code
         said = capsys.readouterr()
         assert isinstance(code, int), code
@@ -231,7 +232,7 @@ def test_the_longest_name_there_is(tmp_path):
 
 # arguments
 
-@pytest.mark.parametrize('name', ('cpu:x', 'cpu:0', 'cuda:', 'cuda:-1', 'cuda:٣', 'abacus', ' ', 'x' * 300))
+@pytest.mark.parametrize('name', ('cpu:x', 'cpu:0', 'cuda:', 'cuda:-1', 'cuda:٣', 'abacus', ' '))
 def test_a_device_that_is_none(name, few, ended):
     with pytest.raises(KSRError, match='expected'): best_device(name)
     for command in (ksr_read, ksr_eval): one_line(ended(command, [few], device=name), 'device', 'expected')
@@ -248,6 +249,7 @@ lengthy = {
     'ksr_read --tracks': lambda go, few: go(ksr_read, [few], tracks=long),
     'ksr_read --annotated': lambda go, few: go(ksr_read, [few], annotated=long),
     'ksr_read --weights': lambda go, few: go(ksr_read, [few], weights=long),
+    'ksr_read --device': lambda go, few: go(ksr_read, [few], device=long),
     'ksr_read --corners': lambda go, few: go(ksr_read, [few], corners=long),
     'ksr_eval PATH': lambda go, few: go(ksr_eval, [long]),
     'ksr_eval --weights': lambda go, few: go(ksr_eval, [few], weights=long),
@@ -356,10 +358,8 @@ def test_folders_1500_deep(few, quick, ended, monkeypatch):
             os.chdir('d')
         os.symlink(few/'track_00001', 'track_00001')
         os.chdir(top)
-        for command in (ksr_read, ksr_eval):
-            code, out, err = ended(command, [top, few/'track_00002'])
-            assert 'track_00002' in '\n'.join(out) or command is ksr_eval and out
-            assert all(line.startswith(('error: ', 'note: ')) for line in err), err
+        code, out, err = ended(ksr_eval, [top, few/'track_00002'])
+        assert out and all(line.startswith(('error: ', 'note: ')) for line in err), err
         one_line(ended(ksr_ccpd, top, out=few.parent/'new'), 'holds no pictures')
     finally: subprocess.run(['rm', '-rf', top])
 
@@ -475,7 +475,7 @@ def at_track(n, action): # a `look` that acts at the n-th track
     return lambda track: action() if next(count) == n else None
 
 
-@pytest.mark.parametrize('n', (1, 3, 6))
+@pytest.mark.parametrize('n', (1, 3))
 def test_ctrl_c_keeps_what_is_done_and_resume_skips_it(n, whole, few, quick, ended):
     quick(at_track(n, lambda: os.kill(os.getpid(), signal.SIGINT)))
     code, out, err = long_job(few, ended)
@@ -565,7 +565,7 @@ def test_progress_shows_the_time_left(few, quick, ended, monkeypatch):
 
 
 def test_ctrl_c_at_a_shell(tmp_path, weights):
-    for k in range(1, 200): plate(tmp_path/'in', k)
+    for k in range(1, 60): plate(tmp_path/'in', k)
     command = [scripts/'ksr_read', tmp_path/'in', '--weights', weights, '--device', 'cpu', '--out', tmp_path/'sub.zip']
     process = subprocess.Popen([*map(str, command)], cwd=root, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     try:
