@@ -14,9 +14,9 @@ from pathlib import Path
 
 from fastcore.script import Param, call_parse, store_true
 
-from .core import KSRError, atomic_write, root
+from .core import KSRError, atomic_write, finish, root, say
 from .experiment import read_header, weights_file
-from .reading import finish
+from .tracks import file_bytes
 
 # %% ../nbs/25_card.ipynb #8aa40262
 mark = re.compile(r'<!-- = (?P<name>[^>]*?) -->(?P<value>.*?)<!-- / -->', re.S)
@@ -145,8 +145,8 @@ def read_json(
     path:Path, # a record
 ):
     "What it holds; KSRError where it is missing or broken"
-    try: return json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as e: raise KSRError(f'{path}: {e}; expected a record') from None
+    try: return json.loads(file_bytes(path, 'JSON file'))
+    except ValueError as e: raise KSRError(f'{path}: {e}{"" if isinstance(e, KSRError) else "; expected a record"}') from None
 
 def page_values(
     weights:str='small', # a name under ksr/weights
@@ -251,6 +251,6 @@ def ksr_card(
         if record and check: raise KSRError('--record changes files, --check does not: expected one of them')
         if record: keep_record(Path(record), weights)
         found = fill_pages(weights, check)
-        print('\n'.join(found) or 'every number is what its record says')
+        say('\n'.join(found) or 'every number is what its record says')
         return bool(found and check)
     finish(work)

@@ -39,8 +39,8 @@ from .experiment import load_detector
 from .plates import decode, layout_names, random_style, render_plates
 from .reading import Reader, Reading
 from .rectifier import from_view, plate_doubt, view_scale
-from .tracks import (Problem, Track, area_average, corner_names, draw_text, encode_image, frame_corners, from_file, in_one_buffer,
-    longest, max_side, min_side, parse_corners, role_seed, suffixes, turn_upright, width_between, write_track)
+from .tracks import (Problem, Track, area_average, check_regular, corner_names, draw_text, encode_image, frame_corners, from_file,
+    in_one_buffer, longest, max_side, min_side, parse_corners, role_seed, suffixes, turn_upright, width_between, write_track)
 
 # %% ../nbs/19_clips.ipynb #19a00007
 def read_photo(
@@ -1016,6 +1016,7 @@ def read_file(
     "A `PlateReading` for every plate, then one for the file if there is something to say"
     path, name, n, known = Path(path), name or Path(path).name, 0, {}
     try:
+        check_regular(path)
         clip, digest = None if is_photo(path) else Clip(path), {path.name: file_sha256(path)}
         tracks = iter(plates_in_photo(read_photo(path), how.find)) if clip is None else clip_tracks(clip, how, log)
         with closing(tracks) if clip else nullcontext():
@@ -1152,6 +1153,7 @@ def read_marked(
     "The marked plate's `PlateReading`, or one that says why there is none"
     path, name = Path(path), name or Path(path).name
     try:
+        check_regular(path)
         if is_photo(path):
             picture = read_photo(path)
             check_inside(quad, picture)

@@ -21,9 +21,9 @@ from fastcore.script import call_parse
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import KSRError, atomic_write, rectify
+from .core import KSRError, at_terminal, atomic_write, check_place, finish, rectify, say
 from .plates import described, layout_table, valid
-from .tracks import (Problem, Track, claim_folder, corner_names, encode_image, find_tracks, from_file, is_junk, load_photo, max_side, min_side,
+from .tracks import (Problem, Track, check_regular, claim_folder, corner_names, encode_image, files_below, find_tracks, from_file, load_photo, max_side, min_side,
     read_track, suffixes)
 
 # %% ../nbs/05_datasets.ipynb #d5b20006
@@ -103,18 +103,16 @@ def pictures_below(
     name:str, # of the dataset
 ) -> list: # paths of pictures relative to it, with slashes, sorted
     "Every PNG and JPEG file by its name, hidden ones and junk left out; `KSRError` where there is none"
-    found = []
-    for at, folders, files in os.walk(folder):
-        folders[:] = [f for f in folders if not is_junk(f)]
-        found += [(Path(at)/f).relative_to(folder).as_posix() for f in files if f.lower().endswith(suffixes) and not is_junk(f)]
+    found = sorted(p.relative_to(folder).as_posix() for p in files_below(folder) if p.name.lower().endswith(suffixes))
     if not found: raise KSRError(f'{folder}: holds no pictures; expected the folder that {name} was unpacked to')
-    return sorted(found)
+    return found
 
 def text_lines(
     path:Path, # text file in UTF-8
     expected:str, # ends what is said
 ) -> list:
     "The lines of a file, or `KSRError`"
+    check_regular(path)
     try: return path.read_text(encoding='utf-8-sig').splitlines()
     except OSError as e: raise KSRError(f'cannot be read ({e.strerror}); expected {expected}') from e
     except ValueError as e: raise KSRError(f'cannot be read ({e}); expected {expected}') from e
@@ -279,6 +277,7 @@ def prepare_ccpd(
     if not 1 <= workers <= 256: raise KSRError(f'workers {workers}: expected 1 to 256')
     if out.resolve().is_relative_to(folder.resolve()):
         raise KSRError(f'{out} lies in {folder}; expected a folder outside, so that no crop is taken for a picture')
+    check_place(out, folder=True)
     photos = ccpd(folder)
     claim_folder(out, dict(dataset='CCPD'), 'ccpd.json')
     tables, marked, problems = ccpd_tables(folder, photos, out)
@@ -292,7 +291,7 @@ def prepare_ccpd(
             done += not said
     finally:
         show_problems(problems, out/'problems.csv')
-        print(f'{len(tables)} tables{f", {done} of {len(marked)} crops ({there} were there)" if shape else ""} in {out}', flush=True)
+        say(f'{len(tables)} tables{f", {done} of {len(marked)} crops ({there} were there)" if shape else ""} in {out}')
     return int(bool(problems))
 
 # %% ../nbs/05_datasets.ipynb #d5b20037
@@ -304,15 +303,10 @@ def ksr_ccpd(
     workers:int=None, # processes that cut; default: one a core
 ):
     "Annotation tables of CCPD, one a split, and rectified crops; the same command goes on where one was stopped"
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try: code = prepare_ccpd(folder, out, crops, os.cpu_count() or 1 if workers is None else workers, sys.stderr.isatty())
-    except (KSRError, OSError) as e: code = f'ksr_ccpd: {e}'
-    except BrokenExecutor: code = 'ksr_ccpd: a worker was ended, perhaps for want of memory; the same command with fewer --workers goes on'
-    except KeyboardInterrupt:
-        print('ksr_ccpd: stopped; the same command goes on from here', file=sys.stderr)
-        code = 130
-    finally: signal.signal(signal.SIGTERM, before)
-    if code: sys.exit(code)
+    def work():
+        try: return prepare_ccpd(folder, out, crops, os.cpu_count() or 1 if workers is None else workers, at_terminal())
+        except BrokenExecutor as e: raise KSRError('a worker was ended, perhaps for want of memory; expected fewer --workers, with which the same command goes on') from e
+    finish(work, 'stopped; the same command goes on from here')
 
 # %% ../nbs/05_datasets.ipynb #d5b20042
 rodosol_layouts = dict(brazilian='Brazilian', mercosur='Mercosur', mercosul='Mercosur')

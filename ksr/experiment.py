@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['roads', 'picture_losses', 'task_parts', 'losses', 'rectifier_sizes', 'task_options', 'tasks', 'restorer_body',
-           'stage_rows', 'on_request', 'protocols', 'aligning', 'KSRNet', 'checked_weights', 'placed_by', 'rectified',
-           'placed_where_unknown', 'reads', 'product_of_reads', 'best_exponent', 'with_truth', 'teach', 'rectification',
-           'joint', 'recognition', 'alignment', 'deformation', 'restoration', 'encoded', 'end_to_end', 'stage_weights',
-           'protocol_stages', 'Config', 'checked_settings', 'checked_config', 'save_weights', 'weights_file',
-           'read_header', 'old_reads', 'read_tensors', 'net_of', 'load_net', 'take_over', 'autocast', 'measure',
-           'calibrate', 'calibrate_again', 'summarize', 'validation_mix', 'read_rate', 'Answer', 'known_facts',
-           'clusters_of', 'score', 'judge', 'track_gigaflops', 'show_restorations', 'PairTracks', 'Result',
-           'input_hashes', 'with_defaults', 'keep_settings', 'open_run', 'origins', 'finished_run', 'starting_net',
-           'further_sources', 'training_data', 'conclude', 'run', 'DetectorRun', 'save_detector', 'load_detector',
-           'scene_photos', 'without_ignored', 'detections', 'corner_errors', 'detection_summary', 'detector_data',
-           'detector_inputs', 'detector_start', 'detector_stage', 'detector_learner', 'run_detector', 'train_worker',
-           'parse_settings', 'start_training', 'ksr_train', 'ksr_calibrate', 'recalibrated']
+           'stage_rows', 'on_request', 'protocols', 'aligning', 'goes_on', 'KSRNet', 'checked_weights', 'placed_by',
+           'rectified', 'placed_where_unknown', 'reads', 'product_of_reads', 'best_exponent', 'with_truth', 'teach',
+           'rectification', 'joint', 'recognition', 'alignment', 'deformation', 'restoration', 'encoded', 'end_to_end',
+           'stage_weights', 'protocol_stages', 'Config', 'checked_settings', 'checked_config', 'save_weights',
+           'weights_file', 'read_header', 'old_reads', 'read_tensors', 'net_of', 'load_net', 'take_over', 'autocast',
+           'measure', 'calibrate', 'calibrate_again', 'summarize', 'validation_mix', 'read_rate', 'Answer',
+           'known_facts', 'clusters_of', 'score', 'judge', 'track_gigaflops', 'show_restorations', 'PairTracks',
+           'Result', 'input_hashes', 'with_defaults', 'kept_json', 'keep_settings', 'open_run', 'origins',
+           'finished_run', 'starting_net', 'further_sources', 'training_data', 'conclude', 'run', 'DetectorRun',
+           'save_detector', 'load_detector', 'scene_photos', 'without_ignored', 'detections', 'corner_errors',
+           'detection_summary', 'detector_data', 'detector_inputs', 'detector_start', 'detector_stage',
+           'detector_learner', 'run_detector', 'train', 'train_worker', 'parse_settings', 'start_training', 'ksr_train',
+           'ksr_calibrate', 'recalibrated']
 
 # %% ../nbs/17_experiment.ipynb #797cfa55
-import copy, hashlib, json, math, os, platform, sys
+import copy, hashlib, json, math, os, platform, signal, sys
 from contextlib import nullcontext
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import partial
@@ -39,7 +40,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import restorer as R, recognizer as P
-from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds, converted, hr_canvas, mix, ready_torchvision,
+from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds, check_place, finish, say, converted, hr_canvas, mix, ready_torchvision,
     reference_index, resize, root, seed_everything, show_frames)
 from .detector import (PhotoCrops, Detector, DetectorConfig, DetectorTask, Found, Photo, Scenes, counts_from, find, longest_side,
     loss_weights, quad_boxes, read_scenes, settle_norms)
@@ -50,7 +51,7 @@ from .metrics import (cluster_index, edit_distance, match_boxes, pictures_precis
     statistic_interval)
 from .plates import decode, layout_names, slots, valid
 from .rectifier import CornerNet, Placed, RectifierConfig, corner_loss, place, to_view, view_scale
-from .tracks import Batch, FolderTracks, MixedTracks, SyntheticTracks, Track, shared_by, split_by_plate
+from .tracks import Batch, FolderTracks, MixedTracks, SyntheticTracks, Track, load_json, shared_by, split_by_plate
 
 # %% ../nbs/17_experiment.ipynb #a815e859
 roads = {name: ('image',) for name in R.variants} | dict(plus=('joint',)) # what each variant reads
@@ -501,8 +502,8 @@ def weights_file(
     "The file behind a name"
     folder = Path(__file__).resolve().parent/'weights' if '__file__' in globals() else root/'ksr'/'weights'
     for path in (Path(name), root/name, folder/f'{name}.safetensors'):
-        if path.is_file(): return path
-    raise KSRError(f'weights {name!r}: no such file, and {folder} holds {sorted(p.stem for p in folder.glob("*.safetensors"))}')
+        if os.path.isfile(path): return path
+    raise KSRError(f'weights {str(name)!r}: no such file; expected one, or a name of {sorted(p.stem for p in folder.glob("*.safetensors"))}')
 
 # %% ../nbs/17_experiment.ipynb #a1aa6277
 def read_header(
@@ -856,6 +857,13 @@ def with_defaults(
     "What was not yet a setting was as its default says"
     return {f.name: f.default for f in fields(settings) if f.default is not MISSING} | kept
 
+def kept_json(
+    path:Path,
+) -> dict:
+    "What a run folder keeps, or `KSRError`"
+    try: return load_json(path, 'expected what a run keeps there')
+    except KSRError as e: raise KSRError(f'{path}: {e}') from e
+
 def keep_settings(
     settings, # dataclass
     run_dir, # folder of the run
@@ -863,7 +871,7 @@ def keep_settings(
 ) -> Path: # the folder
     "Make the folder, or check that it belongs to the same settings"
     path, mine = Path(run_dir)/'config.json', asdict(settings) | more
-    if path.exists(): check_identity(with_defaults(settings, json.loads(path.read_text())), mine, path)
+    if os.path.lexists(path): check_identity(with_defaults(settings, kept_json(path)), mine, path)
     with atomic_write(path) as tmp: tmp.write_text(json.dumps(mine, indent=1))
     return path.parent
 
@@ -1167,16 +1175,21 @@ def run_detector(
     return Result(net, learner.history, metrics, Path(run_dir))
 
 # %% ../nbs/17_experiment.ipynb #a12e0020
-def train_worker(
+def train(
     settings:dict, # of `Config`
     run_dir:str, # the run's folder
     device:str, # auto | cpu | cuda | mps
 ):
-    "What every process of `ksr_train` does; an error a user can act on is one line"
-    try: result = run(checked_config(**settings), run_dir, device)
-    except KSRError as e: sys.exit(f'error: {e}')
-    if not int(os.environ.get('RANK', 0)): print(f"{result.metrics['seen']:,} tracks seen; {result.run_dir}/model.safetensors", flush=True)
+    "Train, and say where the weights are"
+    result = run(checked_config(**settings), run_dir, device)
+    if not int(os.environ.get('RANK', 0)): say(f"{result.metrics['seen']:,} tracks seen; {result.run_dir}/model.safetensors")
     if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
+
+def train_worker(*args):
+    "`train` in a process of `ksr_train`; an error a user can act on is one line"
+    finish(lambda: train(*args), goes_on)
+
+goes_on = 'stopped; the same command goes on from the last checkpoint'
 
 def parse_settings(
     pairs, # texts NAME=VALUE
@@ -1194,23 +1207,25 @@ def start_training(
     device:str, # auto | cpu | cuda | mps
 ):
     "One process here, or several through torch's launcher"
+    check_place(run_dir, folder=True)
     config, where = checked_config(**settings), best_device(device)
     if processes < 1 or config.accumulate % processes:
         raise KSRError(f'processes={processes}: expected a divisor of accumulate={config.accumulate}, whose micro-batches they share')
     if where.type == 'cuda' and processes > (gpus := torch.cuda.device_count()):
         raise KSRError(f'processes={processes}: expected at most {gpus}, one for each GPU')
-    if processes == 1: return train_worker(settings, run_dir, device)
+    if processes == 1: return train(settings, run_dir, device)
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // processes)))
     os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
     launch = LaunchConfig(1, 1, processes, run_id='ksr', rdzv_backend='c10d', rdzv_endpoint='127.0.0.1:0', local_addr='127.0.0.1',
         max_restarts=0)
-    goes_on = 'the same command goes on from the last checkpoint'
     try: elastic_launch(launch, train_worker)(settings, run_dir, device)
     except ChildFailedError as e:
         first = min(e.failures)
         failed = f'process {first} of {processes} failed (exit code {e.failures[first].exitcode})'
-        raise KSRError(f'{failed} and the others were stopped; {goes_on}') from e
-    except SignalException as e: raise KSRError(f'stopped by signal {int(e.sigval)}; {goes_on}') from e
+        raise KSRError(f'{failed} and the others were {goes_on}') from e
+    except SignalException as e: 
+        if e.sigval == signal.SIGINT: raise KeyboardInterrupt from e
+        raise KSRError(f'signal {int(e.sigval)}: {goes_on}') from e
 
 # %% ../nbs/17_experiment.ipynb #a12e0023
 @call_parse
@@ -1221,8 +1236,7 @@ def ksr_train(
     device:str='auto', # auto | cpu | cuda | mps
 ):
     "Train, in one process or many"
-    try: start_training(run_dir, parse_settings(settings), processes, device)
-    except KSRError as e: sys.exit(f'error: {e}')
+    finish(lambda: start_training(run_dir, parse_settings(settings), processes, device), goes_on)
 
 @call_parse
 def ksr_calibrate(
@@ -1232,11 +1246,14 @@ def ksr_calibrate(
     out:str='', # with tracks: the file to write, the same weights with the new exponent
 ):
     "Repeat the calibration of a file of weights from its header alone, or make a new one"
-    try: found = recalibrated(weights, tracks, seed, out) if tracks else calibrate_again(weights)
-    except KSRError as e: sys.exit(f'error: {e}')
-    verdict = '' if tracks else ': identical' if found[0] == found[1] else ': NOT identical'
-    print(f'exponent in the header {found[0]}, found {found[1]}{verdict}')
-    if not tracks and found[0] != found[1]: sys.exit(1)
+    def work():
+        if out and not tracks: raise KSRError(f'--out {out}: expected --tracks N with it')
+        check_place(out, '--out', suffixes=('.safetensors',))
+        found = recalibrated(weights, tracks, seed, out) if tracks else calibrate_again(weights)
+        verdict = '' if tracks else ': identical' if found[0] == found[1] else ': NOT identical'
+        say(f'exponent in the header {found[0]}, found {found[1]}{verdict}')
+        return not tracks and found[0] != found[1]
+    finish(work)
 
 # %% ../nbs/17_experiment.ipynb #a12e0021
 def recalibrated(

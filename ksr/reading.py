@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['views', 'unbent', 'believed', 'agreeing', 'answer_columns', 'Slot', 'Reading', 'slot_table', 'view', 'calibrated',
            'trust_entries', 'kept_line', 'Reader', 'road_reads', 'likelier', 'chosen', 'chosen_rows', 'geometric_mean',
-           'where_found', 'make_reading', 'file_hashes', 'threads', 'side_by_side', 'find_folders', 'shared_names',
-           'breaks_line', 'refuse_breaking', 'refuse_shared', 'report', 'out_file', 'write_restored', 'json_file',
-           'answer_row', 'answers_file', 'spoken', 'read_folders', 'run_read', 'finish', 'width_class', 'Score',
-           'as_score', 'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
+           'where_found', 'make_reading', 'file_hashes', 'threads', 'side_by_side', 'went_wrong', 'find_folders',
+           'shared_names', 'breaks_line', 'refuse_breaking', 'refuse_shared', 'report', 'out_file', 'write_restored',
+           'json_file', 'answer_row', 'answers_file', 'spoken', 'tracks_in', 'read_folders', 'as_kept', 'from_kept',
+           'stamp', 'Journal', 'one_by_one', 'check_outputs', 'refuse_inside', 'journal_of', 'write_all', 'run_read',
+           'width_class', 'Score', 'as_score', 'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
 
 # %% ../nbs/18_reading.ipynb #5127ef0e
-import csv, hashlib, json, signal, sys, unicodedata, zipfile
+import csv, hashlib, json, os, signal, sys, threading, unicodedata, zipfile
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -23,14 +24,15 @@ from typing import NamedTuple
 import torch, torch.nn.functional as F
 from fastcore.script import Param, call_parse
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from . import recognizer as P
-from .core import KSRError, atomic_write, best_device
+from .core import KSRError, at_terminal, atomic_write, best_device, check_place, check_places, finish, first_interrupt, naming, say
 from .experiment import KSRNet, autocast, load_net, placed_by, reads, weights_file
 from .metrics import summary, table
 from .plates import alphabet, slots
 from .rectifier import as_they_are
-from .tracks import Batch, Problem, Track, collate, corner_names, encode_image, find_tracks, given_track, read_track, shared_by
+from .tracks import Batch, Problem, Track, collate, contents, corner_names, encode_image, find_tracks, given_track, read_track, shared_by
 
 # %% ../nbs/18_reading.ipynb #de1d165f
 @dataclass(frozen=True)
@@ -350,14 +352,33 @@ def side_by_side(
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(torch.get_num_threads()) # the workers' number is the matrix library's too
 
+# %% ../nbs/18_reading.ipynb #b1a00001
+def went_wrong(
+    name:str, # of a track
+    error:Exception, # any
+) -> list: # of one `Problem`
+    "What ended a track, as a line"
+    kind = '' if isinstance(error, (KSRError, OSError)) else f'{type(error).__name__} '
+    said = (getattr(error, 'strerror', None) or str(error)).strip().replace('\n', '; ') # one line
+    return [Problem(name, '', f'could not be read ({kind}{said}'.rstrip() + '); expected frames that can')]
+
+@patch
+def attempt(self:Reader,
+    track:Track,
+) -> Reading:
+    "`read_alone`; whatever goes wrong with one track is said of it, and ends no other"
+    try: return self.read_alone(track)
+    except Exception as e: return Reading(track.id, problems=track.problems + went_wrong(track.id, e), path=track.path)
+
 @patch
 def read_tracks(self:Reader,
     tracks, # of Track
     workers:int=None, # tracks read side by side; None: as many as torch has threads, one on a GPU
+    strict:bool=True, # raise what goes wrong with one? otherwise its reading says so
 ):
     "(Track, `Reading`) one after the other, in the order of the tracks"
     workers = workers or (torch.get_num_threads() if self.device.type == 'cpu' else 1)
-    both = lambda track: (track, self.read_alone(track))
+    both = lambda track: (track, (self.read_alone if strict else self.attempt)(track))
     yield from map(both, tracks) if workers == 1 else side_by_side(both, tracks, workers)
 
 # %% ../nbs/18_reading.ipynb #85f23201
@@ -373,6 +394,7 @@ def find_folders(
     paths, # track folders or folders above tracks
 ) -> tuple: # track folders by id, then by path, and a failed Track for every path without tracks
     "All tracks below all paths, each once; nothing is read yet"
+    if '' in paths: raise KSRError("'' is no path; expected a folder")
     folders, lost = {}, []
     for path in map(Path, paths):
         try: folders |= {p.resolve(): p for p in find_tracks(path)}
@@ -413,7 +435,8 @@ def report(
     problems, # of Problem
 ):
     "Problems on standard error, one a line"
-    for p in problems: print(p, file=sys.stderr, flush=True)
+    with tqdm.external_write_mode():
+        for p in problems: print(p, file=sys.stderr, flush=True)
 
 # %% ../nbs/18_reading.ipynb #a311d956
 @contextmanager
@@ -425,11 +448,13 @@ def out_file(
         yield lambda reading: None
         return
     with atomic_write(path) as tmp, ExitStack() as files:
-        if Path(path).suffix != '.zip': file = files.enter_context(open(tmp, 'wb'))
+        if Path(path).suffix.lower() != '.zip': file = files.enter_context(open(tmp, 'wb'))
         else:
             archive = files.enter_context(zipfile.ZipFile(tmp, 'w'))
             file = files.enter_context(archive.open(zipfile.ZipInfo(Path(path).stem + '.txt', (1980, 1, 1, 0, 0, 0)), 'w'))
-        yield lambda reading: file.write(f'{reading.line}\n'.encode()) if reading.text else None
+        def add(reading):
+            with naming(path): reading.text and file.write(f'{reading.line}\n'.encode())
+        yield add
 
 # %% ../nbs/18_reading.ipynb #6a95d593
 def write_restored(
@@ -455,7 +480,9 @@ def json_file(
     breaks = chain([''], iter(lambda: ',', None)) # before the first reading, before every other
     with atomic_write(path) as tmp, open(tmp, 'w', encoding='utf-8') as file:
         file.write(f'{{\n "weights_sha256": {json.dumps(weights)},\n "readings": [')
-        yield lambda reading: file.write(f'{next(breaks)}\n  {nested(reading.as_dict(), 2)}')
+        def add(reading):
+            with naming(path): file.write(f'{next(breaks)}\n  {nested(reading.as_dict(), 2)}')
+        yield add
         file.write('\n ]' if next(breaks) else ']')
         for key, value in more.items(): file.write(f',\n {json.dumps(key)}: {nested(value, 1)}')
         file.write('\n}')
@@ -483,7 +510,9 @@ def answers_file(
     with atomic_write(path) as tmp, open(tmp, 'w', newline='', encoding='utf-8') as file:
         table = csv.writer(file, lineterminator='\n')
         table.writerow(answer_columns)
-        yield lambda reading: table.writerow(answer_row(reading))
+        def add(reading):
+            with naming(path): table.writerow(answer_row(reading))
+        yield add
 
 def spoken(
     reading:Reading, # with or without an answer
@@ -494,53 +523,199 @@ def spoken(
     return [f'{known.line};{reading.answer["kind"]}: {reading.answer["reason"]}']
 
 # %% ../nbs/18_reading.ipynb #39cb450d
+def tracks_in(
+    folders, # of tracks
+    labelled:bool=False, # are texts required?
+):
+    "Each as a `Track`, read when its turn comes"
+    for p in folders:
+        try: yield read_track(p, labelled=labelled, hr=False, strict=False)
+        except Exception as e: yield Track(p.resolve().name, [], path=p, problems=went_wrong(p.resolve().name, e)) # ends no other
+
 def read_folders(
     reader:Reader, # with weights
     folders, # of `find_folders`
     lost=(), # of `find_folders`: failed tracks, which come first
     labelled:bool=False, # are texts required?
 ):
-    "(Track, `Reading`) one after the other, each track read when its turn comes; problems are reported as they come"
-    tracks = chain(lost, (read_track(p, labelled=labelled, hr=False, strict=False) for p in folders))
+    "(Track, `Reading`) one after the other; problems are reported as they come"
     shared = shared_names(folders)
-    for track, reading in reader.read_tracks(tracks):
+    for track, reading in reader.read_tracks(chain(lost, tracks_in(folders, labelled)), strict=False):
         report(replace(p, track=str(track.path)) if track.id in shared else p for p in reading.problems)
         yield track, reading
 
+# %% ../nbs/18_reading.ipynb #b1a00003
+def as_kept(
+    reading:Reading, # or one of its kind
+) -> dict: # JSON-able
+    "Everything but pictures and tables of probabilities"
+    plain = {k: v for k, v in vars(reading).items() if k not in ('restored', 'log_p', 'each', 'crops')}
+    plain |= dict(slots=[vars(s) for s in reading.slots], problems=[vars(p) for p in reading.problems], path=str(reading.path) if reading.path else None)
+    return plain | dict(kind=type(reading).__name__)
+
+def from_kept(
+    plain:dict, # of `as_kept`
+) -> Reading: # of the same kind
+    "The reading again"
+    kinds = {c.__name__: c for c in (Reading, *Reading.__subclasses__())}
+    plain |= dict(slots=tuple(Slot(**s) for s in plain['slots']), problems=[Problem(**p) for p in plain['problems']], path=Path(plain['path']) if plain['path'] else None)
+    return kinds[plain.pop('kind')](**plain)
+
+def stamp(
+    source:Path, # track folder or file
+) -> list: # of [name, bytes, time of the last change]; None where it can't be seen
+    "Whether it is still what was read"
+    try: return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in (contents(source) if source.is_dir() else [source])]
+    except OSError: return None
+
+# %% ../nbs/18_reading.ipynb #b1a00004
+class Journal:
+    "What has been read so far, a line of JSON for each track or file; without a path nothing is kept"
+    def __init__(self,
+        path, # of the journal; empty: none
+        settings:dict, # JSON-able: what the readings depend on
+        resume:bool=False, # go on with what is there?
+        restored='', # folder with pictures that must be there
+    ):
+        self.path, self.settings, self.restored, self.file, self.known = path, settings, restored, None, {}
+        if path and resume and Path(path).is_file(): self.take_up()
+
+    def take_up(self):
+        with naming(self.path): self.file = open(self.path, 'r+b')
+        try: theirs = dict(json.loads(self.file.readline()))
+        except (ValueError, TypeError) as e: raise KSRError(f'{self.path}: is no journal of ksr_read; expected one, or no --resume') from e
+        other = [f'{k} {theirs.get(k)}, now {v}' for k, v in self.settings.items() if theirs.get(k) != v]
+        if other: raise KSRError(f'{self.path}: was begun with other settings ({"; ".join(other)}); expected the same, or no --resume')
+        end = self.file.tell()
+        for line in self.file:
+            try: source, known, _ = json.loads(line if line.endswith(b'\n') else b'')
+            except ValueError: break # the run was killed while it wrote this
+            self.known[source], end = (end, known), end + len(line)
+        self.file.truncate(end)
+
+    def get(self,
+        source:Path, # track folder or file
+    ) -> list: # of `Reading`, as they were; None where it must be read
+        "What is known of it"
+        at, known = self.known.get(os.path.realpath(source), (0, None))
+        if known is None or known != stamp(source): return None
+        self.file.seek(at)
+        readings = [from_kept(plain) for plain in json.loads(self.file.readline())[2]]
+        whole = not self.restored or all((Path(self.restored)/f'{r.track}.png').is_file() for r in readings if r.text)
+        return readings if whole else None
+
+    def add(self,
+        source:Path, # track folder or file; None: nothing that can be read again
+        readings:list, # all of it
+    ):
+        "Keep what was read, if nothing failed"
+        if not self.path or source is None or any(r.failed for r in readings) or (known := stamp(source)) is None: return
+        with naming(self.path):
+            if self.file is None:
+                self.file = open(self.path, 'w+b')
+                self.file.write(json.dumps(self.settings).encode() + b'\n')
+            self.file.seek(0, os.SEEK_END)
+            self.file.write(json.dumps([os.path.realpath(source), known, list(map(as_kept, readings))]).encode() + b'\n')
+            self.file.flush()
+
+    def close(self,
+        done:bool, # is everything written where it belongs?
+    ):
+        if self.file: self.file.close()
+        if done and self.path: Path(self.path).unlink(missing_ok=True)
+
+# %% ../nbs/18_reading.ipynb #b1a00006
+def one_by_one(
+    reader:Reader, # with weights
+    folders, lost, # of `find_folders`
+    journal:Journal, # of an earlier run
+):
+    "(where it lies or None, its readings, are they new?) for every track, in the order of the folders"
+    known = [journal.get(p) is not None for p in folders]
+    new = read_folders(reader, [p for p, k in zip(folders, known) if not k], lost)
+    for p, k in zip([None] * len(lost) + folders, [False] * len(lost) + known): yield p, journal.get(p) if k else [next(new)[1]], not k
+
+def check_outputs(out='', json='', restored='', answers='', **more):
+    "`KSRError` where one of the files and folders could not be written, or has the suffix of another format"
+    files = dict(out=(out, ('.txt', '.zip')), json=(json, ('.json',)), answers=(answers, ('.csv',)))
+    check_places(**files, restored=restored, **more)
+
+def refuse_inside(
+    folders, # of tracks
+    files, # to be written; empty ones are none
+):
+    "`KSRError` where a file would lie among the frames of a track"
+    inner = {os.path.realpath(p) for p in folders}
+    for file in filter(None, files):
+        if os.path.dirname(os.path.realpath(file)) in inner: raise KSRError(f'{file}: lies in a track that is read; expected another folder')
+
+def journal_of(files, settings, resume, restored) -> Journal:
+    "The journal beside the first file, if there is any"
+    path = next((f'{file}.part' for file in files if file), '')
+    if resume and not path: raise KSRError('--resume: expected --out, --json or --answers with it, beside which the journal lies')
+    check_place(path)
+    return Journal(path, settings, resume, restored)
+
 # %% ../nbs/18_reading.ipynb #fb066ef1
+def write_all(
+    pairs, # of `one_by_one` and its kind
+    bar, # tqdm
+    stop:threading.Event, # to be asked for
+    journal:Journal,
+    judge, # reading → its answer, or None
+    restored, # folder, or ''
+    writers, # functions of a reading
+) -> tuple: # how much was read to its end; has anything failed?
+    "Everything that is read goes where it belongs at once"
+    n, failed = 0, False
+    for source, readings, new in pairs:
+        kept = []
+        if not new: report(p for r in readings for p in r.problems)
+        for reading in readings:
+            if new and judge: reading = replace(reading, answer=judge(reading))
+            if new and restored: write_restored(reading, restored)
+            for add in writers: add(reading)
+            with tqdm.external_write_mode():
+                for line in spoken(reading): say(line)
+            failed |= reading.failed
+            if new: kept.append(replace(reading, **dict.fromkeys(vars(reading).keys() & {'restored', 'log_p', 'each', 'crops'})))
+        part = stop.is_set() and source and not source.is_dir() # of a clip
+        if new and not part: journal.add(source, kept)
+        n += not part
+        bar.update(not part)
+        if stop.is_set(): break
+    return n, failed
+
 def run_read(
     paths, # folders
     out='', json='', restored='', # where to write; empty: nowhere
     weights='small', device='auto', corners='found', # which reader, whose corners
-    others=None, # reader → further readings, which report what is wrong with them: see `ksr.commands`
+    others=None, # (reader, journal, stop) → further (file, readings, new), which report what is wrong with them: see `ksr.commands`
     judge=None, answers='', # reading → its answer, see `ksr.trust`; where to write the answers
+    looks='identity', # further views, comma-separated
+    resume=False, settings={}, # take up what was stopped? what else the readings depend on, JSON-able
+    stop=None, many=0, # set by Ctrl-C; number of others
 ) -> int: # exit code
     "What `ksr_read` does with tracks; nothing but whether one failed is remembered"
+    files, stop = (out, json, answers), stop or threading.Event()
+    check_outputs(out, json, restored, answers)
     folders, lost = find_folders(paths)
-    refuse_shared(folders)
-    each, failed = bool(json or others or judge), False
-    reader = Reader.from_pretrained(weights, device, corners=corners, restore=bool(restored), each=each)
-    with out_file(out) as add_line, json_file(json, reader.weights) as add_details, answers_file(answers) as add_answer:
-        for reading in chain((r for _, r in read_folders(reader, folders, lost)), others(reader) if others else ()):
-            if judge: reading = replace(reading, answer=judge(reading))
-            if restored: write_restored(reading, restored)
-            add_line(reading), add_details(reading), add_answer(reading)
-            for line in spoken(reading): print(line, flush=True)
-            failed |= reading.failed
-    return int(failed)
-
-# %% ../nbs/18_reading.ipynb #b7d0fd5d
-def finish(
-    action, # function of no arguments → exit code
-):
-    "Run a command; an error a user can act on is exit code 1, not a traceback; told to end, it tidies up first"
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try: code = action()
-    except (KSRError, OSError) as e:
-        for line in str(e).splitlines(): print(f'error: {line}', file=sys.stderr)
-        code = 1
-    finally: signal.signal(signal.SIGTERM, before)
-    if code: sys.exit(code)
+    refuse_shared(folders), refuse_inside(folders, files)
+    each = bool(json or others or judge)
+    reader = Reader.from_pretrained(weights, device, corners=corners, restore=bool(restored), each=each, looks=looks)
+    settings = dict(weights=reader.weights, device=reader.device.type, corners=corners, looks=looks, each=each, restored=bool(restored)) | settings
+    journal, total, n = journal_of(files, settings, resume, restored), len(lost) + len(folders) + many, 0
+    done = False
+    try:
+        with (first_interrupt(stop), out_file(out) as line, json_file(json, reader.weights) as details, answers_file(answers) as row,
+                tqdm(total=total, disable=not at_terminal(), leave=False, unit=' tracks') as bar):
+            pairs = chain(one_by_one(reader, folders, lost, journal), others(reader, journal, stop) if others else ())
+            n, failed = write_all(pairs, bar, stop, journal, judge, restored, (line, details, row))
+        done = n == total
+    finally: journal.close(done)
+    if done: return int(failed)
+    print(f'note: stopped after {n} of {total}' + '; the same command with --resume goes on' * bool(journal.path), file=sys.stderr)
+    return 128 + signal.SIGINT
 
 # %% ../nbs/18_reading.ipynb #84eb68a3
 def width_class(
@@ -583,16 +758,23 @@ def evaluate_tracks(
     reader:Reader, # with weights
     paths, # folders with annotated tracks
     each=lambda reading: None, # called for every reading as it comes
+    stop=None, # an event: score what was read until it was set
+    found=None, # of `find_folders`, where it is at hand
 ) -> tuple: # table rows, a `Score` for every track, also those without a text
     "Score the labelled tracks"
-    folders, lost = find_folders(paths)
-    scores = []
-    for track, reading in read_folders(reader, folders, lost, labelled=True):
+    folders, lost = found or find_folders(paths)
+    scores, stop = [], stop or threading.Event()
+    bar = tqdm(read_folders(reader, folders, lost, labelled=True), total=len(lost) + len(folders), disable=not at_terminal(), leave=False, unit=' tracks')
+    for track, reading in bar:
         each(reading)
         scores.append(as_score(track, reading))
+        if stop.is_set() and len(scores) < bar.total:
+            bar.close()
+            print(f'note: stopped after {len(scores)} of {bar.total}; what was read until then is scored', file=sys.stderr)
+            break
     scored = [s for s in scores if s.track.text]
-    if not scored: raise KSRError(f'{[str(p) for p in paths]}: no track with a text; expected annotations.json with "plate_text"')
-    return summarise(scored), scores
+    if not (scored or stop.is_set()): raise KSRError(f'{[str(p) for p in paths]}: no track with a text; expected annotations.json with "plate_text"')
+    return summarise(scored) if scored else [], scores
 
 # %% ../nbs/18_reading.ipynb #6636ca39
 def run_eval(
@@ -601,12 +783,17 @@ def run_eval(
     weights='small', device='auto', roads='', looks='identity', corners='found', # which reader, whose corners
 ) -> int: # exit code
     "What `ksr_eval` does"
+    check_outputs(json=json)
+    folders, lost = find_folders(paths)
+    refuse_inside(folders, [json])
+    if not folders: raise KSRError('\n'.join(p.message for track in lost for p in track.problems))
     reader, more = Reader.from_pretrained(weights, device, roads, looks, corners=corners, restore=False, each=bool(json)), {}
-    with json_file(json, reader.weights, more) as add:
-        more['table'], scores = evaluate_tracks(reader, paths, each=add)
-        print(table(more['table']))
+    stop = threading.Event()
+    with json_file(json, reader.weights, more) as add, first_interrupt(stop):
+        more['table'], scores = evaluate_tracks(reader, paths, add, stop, (folders, lost))
+        if scores: say(table(more['table']))
     if lost := sum(not s.track.text for s in scores): print(f'note: {lost} of {len(scores)} tracks have no usable text and were not scored', file=sys.stderr)
-    return int(any(s.failed for s in scores))
+    return 128 + signal.SIGINT if len(scores) < len(folders) else int(any(s.failed for s in scores))
 
 # %% ../nbs/18_reading.ipynb #da102a15
 @call_parse

@@ -6,15 +6,16 @@
 __all__ = ['min_side', 'max_side', 'longest', 'largest', 'suffixes', 'end_marks', 'orientations', 'junk', 'corner_names',
            'farthest', 'roles', 'role_period', 'role_residues', 'parts', 'synth_block', 'synth_options', 'mark_columns',
            'Problem', 'Track', 'check_size', 'open_image', 'upright', 'to_rgb', 'pixels', 'from_pillow', 'decode_image',
-           'encode_image', 'file_bytes', 'from_file', 'from_array', 'to_frame', 'given_track', 'is_junk', 'contents',
-           'check_corners', 'load_json', 'check_text', 'read_corners', 'read_annotations', 'numbered', 'find_tracks',
-           'read_frames', 'missing_frames', 'read_track', 'read_tracks', 'annotation_json', 'write_track',
-           'track_sha256', 'to_canvas', 'Batch', 'in_one_buffer', 'check_role', 'role_seed', 'text_roles', 'draw_text',
-           'Drawn', 'SyntheticTracks', 'clean_frame', 'frame_corners', 'through_jpeg', 'through_codecs', 'pick_frames',
-           'corner_tensor', 'collate', 'FolderTracks', 'hr_scene', 'MixedTracks', 'split_by_plate', 'claim_folder',
-           'parse_severity', 'synth_sources', 'synthesise', 'write_manifest', 'ksr_synth', 'manifest_cameras',
-           'shared_by', 'mark_table', 'width_between', 'parse_corners', 'read_marks', 'turn_upright', 'area_average',
-           'cut_plate', 'check_width', 'load_photo', 'read_photos', 'photo_tracks', 'ksr_photos']
+           'encode_image', 'check_regular', 'file_bytes', 'from_file', 'from_array', 'to_frame', 'given_track',
+           'is_junk', 'contents', 'files_below', 'check_corners', 'load_json', 'check_text', 'read_corners',
+           'read_annotations', 'numbered', 'find_tracks', 'read_frames', 'missing_frames', 'read_track', 'read_tracks',
+           'annotation_json', 'write_track', 'track_sha256', 'to_canvas', 'Batch', 'in_one_buffer', 'check_role',
+           'role_seed', 'text_roles', 'draw_text', 'Drawn', 'SyntheticTracks', 'clean_frame', 'frame_corners',
+           'through_jpeg', 'through_codecs', 'pick_frames', 'corner_tensor', 'collate', 'FolderTracks', 'hr_scene',
+           'MixedTracks', 'split_by_plate', 'claim_folder', 'parse_severity', 'synth_sources', 'synthesise',
+           'write_manifest', 'ksr_synth', 'manifest_cameras', 'shared_by', 'mark_table', 'width_between',
+           'parse_corners', 'read_marks', 'turn_upright', 'area_average', 'cut_plate', 'check_width', 'load_photo',
+           'read_photos', 'photo_tracks', 'run_photos', 'ksr_photos']
 
 # %% ../nbs/04_tracks.ipynb #0df34385
 import csv, hashlib, json, math, os, re, stat, sys, unicodedata, warnings
@@ -33,7 +34,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from .core import Draws, KSRError, Typical, atomic_write, canvas, hr_canvas, mix, rectify, reference_index, resize
+from .core import Draws, KSRError, Typical, at_terminal, atomic_write, canvas, check_place, finish, hr_canvas, mix, rectify, reference_index, resize, say
 from ksr.degradation import (PLATE_MM, PX_PER_MM, SCENE_MM, SCENE_ORIGIN_MM, Degraded, Theta, degrade, h264, lattice, look, sample_scene, sample_theta,
     scene, tone)
 from .plates import alphabet, decode, encode, layout_names, random_style, random_text, render_plates, slots
@@ -184,19 +185,24 @@ def encode_image(
     return file.getvalue()
 
 # %% ../nbs/04_tracks.ipynb #be210002
+def check_regular(
+    path:Path, # of a file
+) -> int: # bytes
+    "`KSRError` where reading might have no end"
+    try: info = os.stat(path)
+    except (OSError, ValueError) as e: # ValueError: a path that no file can have
+        raise KSRError(f'cannot be read ({getattr(e, "strerror", None) or e}); expected a file') from e
+    if not stat.S_ISREG(info.st_mode): raise KSRError('is no regular file; expected one')
+    return info.st_size
+
 def file_bytes(
     path:Path, # of a file
     kind:str='plate crop', # one of `largest`
 ) -> bytes:
     "What a regular file holds; a pipe, a device or a file without end is refused"
-    try:
-        info = os.stat(path)
-        if not stat.S_ISREG(info.st_mode): raise KSRError('is no regular file; expected one')
-        if info.st_size > largest[kind]: raise KSRError(f'holds {info.st_size} bytes; expected a {kind} of at most {largest[kind]}')
-        with open(path, 'rb') as file: return file.read()
-    except KSRError: raise
-    except (OSError, ValueError) as e: # ValueError: a path that no file can have
-        raise KSRError(f'cannot be read ({getattr(e, "strerror", None) or e}); expected a {kind}') from e
+    if (size := check_regular(path)) > largest[kind]: raise KSRError(f'holds {size} bytes; expected a {kind} of at most {largest[kind]}')
+    try: return Path(path).read_bytes()
+    except OSError as e: raise KSRError(f'cannot be read ({e.strerror or e}); expected a {kind}') from e
 
 def from_file(
     path:Path, # PNG or JPEG file
@@ -267,6 +273,19 @@ def contents(
 ) -> list: # of `Path`, sorted
     "What somebody put into a folder"
     return sorted(p for p in folder.iterdir() if not is_junk(p.name))
+
+def files_below(
+    folder:Path,
+) -> list: # of `Path`, sorted
+    "Every file in a folder and its folders, however deep; junk is left out, links to folders are not followed"
+    todo, found = [Path(folder)], []
+    while todo:
+        try: entries = contents(todo.pop())
+        except OSError: continue # what can't be listed holds nothing
+        inner = [os.path.isdir(p) for p in entries]
+        todo += [p for p, deeper in zip(entries, inner) if deeper and not p.is_symlink()]
+        found += [p for p, deeper in zip(entries, inner) if not deeper]
+    return sorted(found)
 
 # %% ../nbs/04_tracks.ipynb #2f41a912
 corner_names = ('top-left', 'top-right', 'bottom-right', 'bottom-left')
@@ -847,10 +866,11 @@ def claim_folder(
     name:str='synth.json', # of the file that says so
 ):
     "Take an empty folder, or one begun with the same settings; any other is refused"
+    check_place(out, folder=True)
     claim = out/name
     text = json.dumps(settings, indent=1) + '\n'
     if claim.is_file() and claim.read_text(encoding='utf-8') == text: return
-    if out.exists() and (not out.is_dir() or contents(out)):
+    if out.exists() and contents(out):
         raise KSRError(f'{out}: is not empty; expected a new folder, or one begun with the same settings')
     with atomic_write(claim) as tmp: tmp.write_text(text, encoding='utf-8')
 
@@ -926,9 +946,10 @@ def ksr_synth(
     steep:float=.5, # share of the tracks that a camera somewhere in space sees, 0–1; the others are nearly straight
 ):
     "Write drawn tracks in the benchmark's layout, the same bytes for the same seed"
-    try: path = write_manifest(out, synthesise(out, n, seed, layout, scenario, severity, codec, role, hr, steep, progress=sys.stderr.isatty()))
-    except KSRError as e: sys.exit(f'ksr_synth: {e}')
-    print(f'{n} tracks, listed in {path}')
+    def work():
+        rows = synthesise(out, n, seed, layout, scenario, severity, codec, role, hr, steep, progress=at_terminal())
+        say(f'{n} tracks, listed in {write_manifest(out, rows)}')
+    finish(work, 'stopped; the same command writes the rest')
 
 # %% ../nbs/04_tracks.ipynb #a03e0004
 def manifest_cameras(
@@ -961,14 +982,14 @@ def mark_table(
 ) -> tuple: # Path of the table, and a list of (line number, dict)
     "The table of marks of a folder, or `KSRError`"
     folder = Path(folder)
-    if not folder.is_dir(): raise KSRError(f'{folder}: no such folder; expected one of photographs with {" or ".join(mark_columns)}')
+    if not os.path.isdir(folder): raise KSRError(f'{folder}: no such folder; expected one of photographs with {" or ".join(mark_columns)}')
     path = next((folder/name for name in mark_columns if (folder/name).is_file()), None)
     if path is None: raise KSRError(f'{folder}: holds neither {" nor ".join(mark_columns)}; expected one of them beside the photographs')
     try:
         with open(path, newline='', encoding='utf-8-sig') as file:
             table = csv.DictReader(file)
             header, rows = table.fieldnames or [], [(table.line_num, row) for row in table]
-    except (OSError, ValueError, csv.Error) as e: raise KSRError(f'{path}: cannot be read ({e}); expected a CSV table in UTF-8') from e
+    except (OSError, ValueError, csv.Error) as e: raise KSRError(f'{path}: cannot be read ({getattr(e, "strerror", None) or e}); expected a CSV table in UTF-8') from e
     absent = [c for c in mark_columns[path.name] if c not in header]
     if absent: raise KSRError(f'{path}: has no column {", ".join(absent)}; expected {",".join(mark_columns[path.name])}')
     return path, rows
@@ -1132,6 +1153,19 @@ def photo_tracks(photos, out, width=None, margin=.09, every=False):
                 plate_width=f'{wide:.2f}', sha256=track_sha256(folder))
         yield track, row
 
+def run_photos(photos, out, width=None, margin=.09, every=False) -> int:
+    "What `ksr_photos` does; its arguments, its exit code"
+    check_place(out, folder=True)
+    rows, failed = [], False
+    for track, row in tqdm(photo_tracks(photos, out, width, margin, every), disable=not at_terminal(), leave=False, unit=' plates'):
+        for problem in track.problems: print(problem, file=sys.stderr)
+        failed |= bool(track.errors)
+        rows += [row] * bool(row)
+    wanted = f'{"" if every else "with a text, "}at least {width or min_side} pixels wide'
+    if not rows: raise KSRError(f'{photos}: holds no such plate; expected some {wanted}')
+    say(f'{len(rows)} tracks, listed in {write_manifest(out, rows)}')
+    return int(failed)
+
 @call_parse
 def ksr_photos(
     photos:str, # folder of photographs with photos.csv (file,text,layout,plates) or corners.csv
@@ -1141,15 +1175,4 @@ def ksr_photos(
     all:bool=False, # plates without a text too?
 ):
     "Write the plates that are marked in photographs as tracks of one frame, in the benchmark's layout"
-    rows, failed = [], False
-    try:
-        for track, row in photo_tracks(photos, out, width, margin, all):
-            for problem in track.problems: print(problem, file=sys.stderr)
-            failed |= bool(track.errors)
-            rows += [row] * bool(row)
-        wanted = f'{"" if all else "with a text, "}at least {width or min_side} pixels wide'
-        if not rows: raise KSRError(f'{photos}: holds no such plate; expected some {wanted}')
-        path = write_manifest(out, rows)
-    except (KSRError, OSError) as e: sys.exit(f'ksr_photos: {e}')
-    print(f'{len(rows)} tracks, listed in {path}')
-    if failed: sys.exit(1)
+    finish(lambda: run_photos(photos, out, width, margin, all), 'stopped; the same command writes the rest')

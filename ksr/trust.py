@@ -32,14 +32,14 @@ from scipy.stats import beta
 from torch import Tensor
 
 from . import recognizer as P
-from .core import Draws, KSRError, atomic_write, mix, resize
+from .core import Draws, KSRError, atomic_write, check_places, finish, mix, resize, say
 from .degradation import Theta, degrade, native_max, sample_theta, scene
 from .experiment import weights_file
 from .metrics import aurc, confidence_gap, ece, rate_interval, reliability
 from .plates import (PLATE_MM, alphabet, decode, digits, encode, layout_names, letters, pick, random_style, random_text, render_plates,
     slot_mask, slots)
-from .reading import Reader, Reading, calibrated, finish, trust_entries, unbent
-from .tracks import Batch, FolderTracks, SyntheticTracks, collate, corner_names
+from .reading import Reader, Reading, calibrated, trust_entries, unbent
+from .tracks import Batch, FolderTracks, SyntheticTracks, collate, corner_names, find_tracks
 
 # %% ../nbs/20_trust.ipynb #20a00006
 class Evidence(NamedTuple):
@@ -665,6 +665,8 @@ def run_trust(
 ) -> int: # exit code
     "What `ksr_trust` does"
     if tracks < fewest(error_rates[-1]): raise KSRError(f'--tracks {tracks}: expected at least {fewest(error_rates[-1])}')
+    check_places(out=(out, ('.json',)), record=(record, ('.json',)))
+    for path in (*folders, *strangers): find_tracks(path) # or say what is wrong now
     reader = Reader.from_pretrained(weights, 'cpu', trusted=False, restore=False, each=True)
     found = drawn_evidence(reader, 'calibration', seed, tracks)
     trust, path = fit_trust(found, weights=reader.weights, tracks=tracks, seed=seed), trust_file(weights)
@@ -674,7 +676,7 @@ def run_trust(
         with atomic_write(record) as tmp: tmp.write_text(text + '\n', encoding='utf-8')
     if out or record: return 0
     same = trust == load_trust(path, reader.weights)
-    print(f'{path.name}: {"identical" if same else "NOT identical"}')
+    say(f'{path.name}: {"identical" if same else "NOT identical"}')
     return int(not same)
 
 @call_parse
