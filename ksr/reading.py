@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['views', 'unbent', 'believed', 'agreeing', 'answer_columns', 'Slot', 'Reading', 'slot_table', 'view', 'calibrated',
            'trust_entries', 'kept_line', 'Reader', 'road_reads', 'likelier', 'chosen', 'chosen_rows', 'geometric_mean',
-           'where_found', 'make_reading', 'file_hashes', 'threads', 'side_by_side', 'find_folders', 'shared_names',
-           'breaks_line', 'refuse_breaking', 'refuse_shared', 'report', 'out_file', 'write_restored', 'json_file',
-           'answer_row', 'answers_file', 'spoken', 'read_folders', 'run_read', 'finish', 'width_class', 'Score',
-           'as_score', 'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
+           'where_found', 'make_reading', 'file_hashes', 'side_by_side', 'find_folders', 'shared_names', 'breaks_line',
+           'refuse_breaking', 'refuse_shared', 'report', 'out_file', 'write_restored', 'json_file', 'answer_row',
+           'answers_file', 'spoken', 'read_folders', 'run_read', 'finish', 'width_class', 'Score', 'as_score',
+           'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
 
 # %% ../nbs/18_reading.ipynb #5127ef0e
 import csv, hashlib, json, signal, sys, unicodedata, zipfile
@@ -25,7 +25,7 @@ from fastcore.script import Param, call_parse
 from torch import Tensor
 
 from . import recognizer as P
-from .core import KSRError, atomic_write, best_device
+from .core import KSRError, atomic_write, best_device, best_dtype, threads
 from .experiment import KSRNet, autocast, load_net, placed_by, reads, weights_file
 from .metrics import summary, table
 from .plates import alphabet, slots
@@ -177,6 +177,9 @@ class Reader:
     @property
     def device(self): return next(self.net.parameters()).device
 
+    @property
+    def computed(self) -> dict: return dict(device=self.device.type, precision=str(best_dtype(self.device)).removeprefix('torch.'))
+
 # %% ../nbs/18_reading.ipynb #9bccf2ed
 from fastcore.basics import patch
 
@@ -316,16 +319,6 @@ def file_hashes(
     return {f: hashlib.sha256((track.path/f).read_bytes()).hexdigest() for f in track.files} if track.path else {}
 
 # %% ../nbs/18_reading.ipynb #56af2654
-@contextmanager
-def threads(
-    n:int, # threads that torch may use
-):
-    "So many threads while it lasts"
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try: yield
-    finally: torch.set_num_threads(before)
-
 @patch
 def read_alone(self:Reader,
     track:Track, # one without frames gives a reading without text
@@ -348,7 +341,7 @@ def side_by_side(
         while waiting: yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(torch.get_num_threads()) # the workers' number is the matrix library's too
+        torch.set_num_threads(torch.get_num_threads()) # else threads that are made later would take the workers' number
 
 @patch
 def read_tracks(self:Reader,
@@ -366,7 +359,7 @@ def read(self:Reader,
     frames, # a track folder, or a list of pictures of one plate: paths, Pillow pictures, uint8 arrays or tensors (3, h, w) or (h, w, 3) in RGB
 ) -> Reading:
     "Read one track; pictures at hand go through the same check and conversion as files"
-    return next(self.read_tracks([read_track(frames) if isinstance(frames, (str, Path)) else given_track(frames)]))[1]
+    return self.read_alone(read_track(frames) if isinstance(frames, (str, Path)) else given_track(frames))
 
 # %% ../nbs/18_reading.ipynb #a3f9bf96
 def find_folders(
@@ -520,7 +513,7 @@ def run_read(
     refuse_shared(folders)
     each, failed = bool(json or others or judge), False
     reader = Reader.from_pretrained(weights, device, corners=corners, restore=bool(restored), each=each)
-    with out_file(out) as add_line, json_file(json, reader.weights) as add_details, answers_file(answers) as add_answer:
+    with out_file(out) as add_line, json_file(json, reader.weights, reader.computed) as add_details, answers_file(answers) as add_answer:
         for reading in chain((r for _, r in read_folders(reader, folders, lost)), others(reader) if others else ()):
             if judge: reading = replace(reading, answer=judge(reading))
             if restored: write_restored(reading, restored)
@@ -601,7 +594,8 @@ def run_eval(
     weights='small', device='auto', roads='', looks='identity', corners='found', # which reader, whose corners
 ) -> int: # exit code
     "What `ksr_eval` does"
-    reader, more = Reader.from_pretrained(weights, device, roads, looks, corners=corners, restore=False, each=bool(json)), {}
+    reader = Reader.from_pretrained(weights, device, roads, looks, corners=corners, restore=False, each=bool(json))
+    more = reader.computed
     with json_file(json, reader.weights, more) as add:
         more['table'], scores = evaluate_tracks(reader, paths, each=add)
         print(table(more['table']))
