@@ -32,7 +32,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import Draws, KSRError, atomic_write, best_device, box_corners, project, quad_homography, rectify
+from .core import Draws, KSRError, atomic_write, best_device, box_corners, project, quad_homography, rectify, threads
 from .detector import Found, counts_from, find
 from .degradation import PLATE_MM, PX_PER_MM, SCENE_MM, SCENE_ORIGIN_MM, scene, space_pose
 from .experiment import load_detector
@@ -691,6 +691,7 @@ class Follower:
         log=lambda number, key, quad: None, # called for every plate in every frame where it is seen
     ): self.net, self.find, self.settings, self.log, self.plates, self.keys, self.index = net, find, settings, log, [], count(), 0
 
+    @threads(1) # what is followed must not hang on their number
     def step(self,
         frame:Frame, # the next one
     ) -> list: # of `ClipTrack`: the plates that have ended
@@ -896,7 +897,7 @@ def read_plate(
 ) -> PlateReading:
     "One plate's answer"
     crops = crops_of(track, name, T)
-    reading = next(reader.read_tracks([crops]))[1]
+    reading = reader.read_alone(crops)
     span = () if still else (round(track.first.time, 4), round(track.last.time, 4))
     facts = [sighting_facts(f, s, still, reading.corners[f]) for f, s in zip(crops.files, track.best(T))]
     other = [(f, text) for f, text, confidence in reading.per_frame if text != reading.text and confidence >= sure]
@@ -934,6 +935,7 @@ def overlapped(
         thread.join()
 
 # %% ../nbs/19_clips.ipynb #19a00089
+@threads(1)
 def plates_in_photo(
     picture:Tensor, # (3, h, w) uint8
     find, # picture → `Found`
@@ -1110,6 +1112,7 @@ def walk(
 
 # %% ../nbs/19_clips.ipynb #19a00113
 @torch.no_grad()
+@threads(1)
 def marked_track(
     clip:Clip,
     quad:Tensor, # (4, 2) px: the plate as somebody marked it

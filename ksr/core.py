@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['root', 'canvas', 'hr_canvas', 'plate_box', 'spelt', 'plain_kinds', 'kinds', 'plainly', 'reference_index', 'KSRError',
            'pixel_grid', 'project', 'quad_homography', 'box_corners', 'edge_filled', 'finer', 'rectify', 'best_device',
-           'best_dtype', 'seed_everything', 'mix', 'Draws', 'Typical', 'new_names', 'given_parameters', 'as_bool',
-           'as_float', 'as_int', 'as_text', 'as_several', 'converted', 'check_kinds', 'area_matrix', 'bicubic_matrix',
-           'resize', 'kind_of', 'not_written', 'naming', 'check_kind', 'atomic_write', 'git_commit', 'shown_path',
-           'nearest_folder', 'check_place', 'check_places', 'spelt_out', 'at_terminal', 'say', 'on_signal',
-           'first_interrupt', 'complain', 'finish', 'ready_torchvision', 'show_frames', 'as_jpeg']
+           'best_dtype', 'threads', 'seed_everything', 'mix', 'Draws', 'Typical', 'new_names', 'given_parameters',
+           'as_bool', 'as_float', 'as_int', 'as_text', 'as_several', 'converted', 'check_kinds', 'area_matrix',
+           'bicubic_matrix', 'resize', 'kind_of', 'not_written', 'naming', 'check_kind', 'atomic_write', 'git_commit',
+           'shown_path', 'nearest_folder', 'check_place', 'check_places', 'spelt_out', 'at_terminal', 'say',
+           'on_signal', 'first_interrupt', 'complain', 'finish', 'ready_torchvision', 'show_frames', 'as_jpeg']
 
 # %% ../nbs/00_core.ipynb #09285743
 import codecs, copy, io, math, os, random, re, signal, stat, subprocess, sys, threading
@@ -121,7 +121,7 @@ def rectify(
         at = project(homography[rows], points.to(corners), horizon=0.05).clamp(min=0.5).minimum(limit[rows].to(corners))
         grid = rearrange(at, 'n xy (h w) -> n h w xy', h=shape[0] * k) * (2 / buffer) - 1
         read = torch.nn.functional.grid_sample(filled[rows], grid.to(native), mode='bicubic', padding_mode='border', align_corners=False)
-        out[rows] = torch.nn.functional.avg_pool2d(read, k)
+        out[rows] = torch.nn.functional.avg_pool2d(read, k) if k > 1 else read
     return out
 
 # %% ../nbs/00_core.ipynb #afdd7140
@@ -145,6 +145,17 @@ def best_dtype(
     if device.type == 'cpu' and torch.backends.cpu.get_cpu_capability().startswith('AVX512'):
         return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
     return torch.float32
+
+# %% ../nbs/00_core.ipynb #c0a1000b
+@contextmanager
+def threads(
+    n:int, # threads that torch may use here
+):
+    "So many threads while it lasts; also a decorator"
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try: yield
+    finally: torch.set_num_threads(before)
 
 # %% ../nbs/00_core.ipynb #505211f9
 def seed_everything(

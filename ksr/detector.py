@@ -26,7 +26,7 @@ from fastcore.basics import patch
 from PIL import Image
 from torch import Tensor, nn
 
-from .core import Draws, KSRError, box_corners, check_kinds, mix, pixel_grid, project, quad_homography
+from .core import Draws, KSRError, box_corners, check_kinds, mix, pixel_grid, project, quad_homography, threads
 from .degradation import plate_corners, space_pose
 from .plates import alphabet, coverage, glyph_field, layout_names, random_style, render_plates
 from .tracks import (Batch, SyntheticTracks, Track, area_average, check_role, collate, decode_image, draw_text, encode_image,
@@ -813,6 +813,7 @@ def agreed(
     return einsum(weight / weight.sum(1, keepdim=True), every.corners, 'k n, n p xy -> k p xy')
 
 # %% ../nbs/06_detector.ipynb #d6a90004
+@threads(1) # an answer must not hang on their number
 def find(
     net:Detector, # in eval mode
     picture:Tensor, # (3, h, w) uint8, of any size

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['views', 'unbent', 'believed', 'agreeing', 'answer_columns', 'Slot', 'Reading', 'slot_table', 'view', 'calibrated',
            'trust_entries', 'kept_line', 'Reader', 'road_reads', 'likelier', 'chosen', 'chosen_rows', 'geometric_mean',
-           'where_found', 'make_reading', 'file_hashes', 'threads', 'side_by_side', 'went_wrong', 'find_folders',
-           'shared_names', 'breaks_line', 'refuse_breaking', 'refuse_shared', 'report', 'out_file', 'write_restored',
-           'json_file', 'answer_row', 'answers_file', 'spoken', 'tracks_in', 'read_folders', 'as_kept', 'from_kept',
-           'stamp', 'Journal', 'one_by_one', 'check_outputs', 'refuse_inside', 'journal_of', 'write_all', 'run_read',
+           'where_found', 'make_reading', 'file_hashes', 'side_by_side', 'went_wrong', 'find_folders', 'shared_names',
+           'breaks_line', 'refuse_breaking', 'refuse_shared', 'report', 'out_file', 'write_restored', 'json_file',
+           'answer_row', 'answers_file', 'spoken', 'tracks_in', 'read_folders', 'as_kept', 'from_kept', 'stamp',
+           'Journal', 'one_by_one', 'check_outputs', 'refuse_inside', 'journal_of', 'write_all', 'run_read',
            'width_class', 'Score', 'as_score', 'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
 
 # %% ../nbs/18_reading.ipynb #5127ef0e
@@ -27,7 +27,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import recognizer as P
-from .core import KSRError, at_terminal, atomic_write, best_device, check_place, check_places, finish, first_interrupt, naming, say
+from .core import KSRError, at_terminal, atomic_write, best_device, best_dtype, check_place, check_places, finish, first_interrupt, naming, say, threads
 from .experiment import KSRNet, autocast, load_net, placed_by, reads, weights_file
 from .metrics import summary, table
 from .plates import alphabet, slots
@@ -179,6 +179,9 @@ class Reader:
     @property
     def device(self): return next(self.net.parameters()).device
 
+    @property
+    def computed(self) -> dict: return dict(device=self.device.type, precision=str(best_dtype(self.device)).removeprefix('torch.'))
+
 # %% ../nbs/18_reading.ipynb #9bccf2ed
 from fastcore.basics import patch
 
@@ -318,16 +321,6 @@ def file_hashes(
     return {f: hashlib.sha256((track.path/f).read_bytes()).hexdigest() for f in track.files} if track.path else {}
 
 # %% ../nbs/18_reading.ipynb #56af2654
-@contextmanager
-def threads(
-    n:int, # threads that torch may use
-):
-    "So many threads while it lasts"
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try: yield
-    finally: torch.set_num_threads(before)
-
 @patch
 def read_alone(self:Reader,
     track:Track, # one without frames gives a reading without text
@@ -387,7 +380,7 @@ def read(self:Reader,
     frames, # a track folder, or a list of pictures of one plate: paths, Pillow pictures, uint8 arrays or tensors (3, h, w) or (h, w, 3) in RGB
 ) -> Reading:
     "Read one track; pictures at hand go through the same check and conversion as files"
-    return next(self.read_tracks([read_track(frames) if isinstance(frames, (str, Path)) else given_track(frames)]))[1]
+    return self.read_alone(read_track(frames) if isinstance(frames, (str, Path)) else given_track(frames))
 
 # %% ../nbs/18_reading.ipynb #a3f9bf96
 def find_folders(
@@ -707,7 +700,7 @@ def run_read(
     journal, total, n = journal_of(files, settings, resume, restored), len(lost) + len(folders) + many, 0
     done = False
     try:
-        with (first_interrupt(stop), out_file(out) as line, json_file(json, reader.weights) as details, answers_file(answers) as row,
+        with (first_interrupt(stop), out_file(out) as line, json_file(json, reader.weights, reader.computed) as details, answers_file(answers) as row,
                 tqdm(total=total, disable=not at_terminal(), leave=False, unit=' tracks') as bar):
             pairs = chain(one_by_one(reader, folders, lost, journal), others(reader, journal, stop) if others else ())
             n, failed = write_all(pairs, bar, stop, journal, judge, restored, (line, details, row))
@@ -787,7 +780,8 @@ def run_eval(
     folders, lost = find_folders(paths)
     refuse_inside(folders, [json])
     if not folders: raise KSRError('\n'.join(p.message for track in lost for p in track.problems))
-    reader, more = Reader.from_pretrained(weights, device, roads, looks, corners=corners, restore=False, each=bool(json)), {}
+    reader = Reader.from_pretrained(weights, device, roads, looks, corners=corners, restore=False, each=bool(json))
+    more = reader.computed
     stop = threading.Event()
     with json_file(json, reader.weights, more) as add, first_interrupt(stop):
         more['table'], scores = evaluate_tracks(reader, paths, add, stop, (folders, lost))
