@@ -117,13 +117,13 @@ def test_the_table_comes_after_the_readings(small, quick, tmp_path):
 
 
 def test_lines_and_plates_come_at_once_files_at_the_end(small, quick, tmp_path, capsys):
-    "Stopped while a track is read: what was read before is there in lines and plates, but for the few read ahead; the files are as they were"
+    "Stopped while a track is read: what was read before is there in lines and plates, but for the few read ahead; the files are as they were, beside them the journal that --resume goes on from"
     quick(stop_after=100)
     (tmp_path/'sub.zip').write_text('as it was')
     with pytest.raises(KeyboardInterrupt): R.run_read([small/'whole'], out=tmp_path/'sub.zip', json=tmp_path/'r.json', restored=tmp_path/'restored')
     lines = capsys.readouterr().out.splitlines()
     assert 100 - ahead <= len(lines) <= 100 and len(lines) == len([Image.open(p).load() for p in (tmp_path/'restored').iterdir()])
-    assert {p.name for p in tmp_path.iterdir()} == {'sub.zip', 'restored'} and (tmp_path/'sub.zip').read_text() == 'as it was'
+    assert {p.name for p in tmp_path.iterdir()} == {'sub.zip', 'sub.zip.part', 'restored'} and (tmp_path/'sub.zip').read_text() == 'as it was'
 
 
 def test_told_to_end_it_leaves_nothing_half(small, weights, tmp_path):
