@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from .clips import Following, Reads, Ways, annotated, is_photo, load_finder, most_read, parse_mark, parse_time, read_file, read_marked
 from .core import KSRError
+from .evidence import check_report_folder, write_reports
 from .reading import finish, report, run_read
 from .tracks import find_tracks, suffixes, write_track
 
@@ -146,20 +147,23 @@ def run(
     out='', json='', restored='', tracks='', annotated_file='', # where to write; empty: nowhere
     weights='small', device='auto', corners='found', at='', # which reader, whose corners
     frames=most_read, every=Following.every, # of a clip
+    reports='', command=(), # folder for an evidence report a track, empty: none; what stands there as the command
 ) -> int: # exit code
     "What `ksr_read` does"
     folders, media, notes = sort_paths(paths)
     refuse_same_names(media)
     marked, at = check_request(folders, media, corners, at, annotated_file)
     if frames < 1: raise KSRError(f'--frames {frames}: expected 1 or more')
-    if not media: return run_read(folders, out, json, restored, weights, device, corners)
+    if reports: check_report_folder(reports, folders)
+    report_all = lambda: write_reports(folders, reports, weights, device, corners if marked is None else 'found', command=command) if reports else 0
+    if not media: return max(run_read(folders, out, json, restored, weights, device, corners), report_all())
     stop, settings = threading.Event(), Following(every=every)
     find = load_finder(device) if marked is None else None
     how = lambda reader: Reads(reader, find, settings, frames, progress=sys.stderr.isatty(), stop=stop)
     for note in notes: print(note, file=sys.stderr)
     others = partial(read_media, media=media, how=how, marked=marked, at=at, tracks=tracks, annotated_file=annotated_file)
     code = run_read(folders, out, json, restored, weights, device, corners if marked is None else 'found', others)
-    return 128 + signal.SIGINT if stop.is_set() else code
+    return 128 + signal.SIGINT if stop.is_set() else max(code, report_all())
 
 @call_parse
 def ksr_read(
@@ -175,6 +179,7 @@ def ksr_read(
     at:str='', # 12.4s: where in the clip the plate was marked
     frames:int=most_read, # of a plate in a clip that are read together, at most
     every:int=Following.every, # the detector sees one frame of a clip in so many
+    report:str='', # folder for an evidence report a track, as HTML and JSON: see `ksr_verify`
 ):
     "Read number plates from tracks of tiny frames, from photographs and from clips"
-    finish(lambda: run(paths, out, json, restored, tracks, annotated, weights, device, corners, at, frames, every))
+    finish(lambda: run(paths, out, json, restored, tracks, annotated, weights, device, corners, at, frames, every, report, [Path(sys.argv[0]).name, *sys.argv[1:]]))

@@ -7,17 +7,18 @@ __all__ = ['rate', 'halo', 'start', 'probes', 'nudge', 'contrast', 'stroke', 'ma
            'limits', 'as_bytes', 'uri', 'photograph', 'plate_place', 'toned', 'Fit', 'seen_by', 'derivatives',
            'next_step', 'fit_cameras', 'Consistency', 'other_frames', 'consistency', 'contribution', 'without_each',
            'taken', 'conjugate_gradients', 'covariance', 'undetermined', 'open_pixels', 'Second', 'own_second',
-           'other_texts', 'one_thread', 'plain', 'Examiner', 'Seen', 'answered', 'looked_at', 'sha256', 'card_section',
-           'measured_rows', 'restoration_rows', 'about_weights', 'package_file', 'code_hash', 'software', 'input_files',
-           'slot_rows', 'frame_rows', 'steps_of', 'restored_facts', 'coloured', 'explained_picture', 'pictures_of',
-           'pixel_hash', 'examine', 'data_uri', 'shown', 'as_html', 'canonical', 'sealed', 'schema_problems',
-           'write_report', 'differences', 'shown_by', 'page_differences', 'load_record', 'seal_problems',
-           'input_problems', 'verify', 'run_verify', 'ksr_verify', 'write_reports']
+           'other_texts', 'one_thread', 'plain', 'Examiner', 'Seen', 'answered', 'where_placed', 'looked_at', 'sha256',
+           'card_section', 'measured_rows', 'restoration_rows', 'about_weights', 'package_file', 'code_hash',
+           'software', 'input_files', 'slot_rows', 'frame_rows', 'steps_of', 'restored_facts', 'coloured',
+           'explained_picture', 'pictures_of', 'pixel_hash', 'examine', 'data_uri', 'shown', 'as_html', 'canonical',
+           'sealed', 'schema_problems', 'write_report', 'differences', 'shown_by', 'page_differences', 'load_record',
+           'seal_problems', 'input_problems', 'verify', 'run_verify', 'ksr_verify', 'check_report_folder',
+           'write_reports', 'ask_restored', 'restorations_of', 'measure_restorations']
 
 # %% ../nbs/23_evidence.ipynb #23e00002
-import base64, hashlib, html, json, math, platform, re, sys
+import base64, hashlib, json, math, os, platform, re, shlex, sys
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from io import BytesIO
 from os.path import relpath
@@ -35,9 +36,10 @@ from torch import Tensor
 
 from . import recognizer as P
 from .core import (Draws, KSRError, atomic_write, best_dtype, box_corners, canvas, edge_filled, hr_canvas, pixel_grid, plate_box, project,
-    quad_homography, root)
+    quad_homography, resize, root)
 from .degradation import expose, margin
 from .experiment import KSRNet, read_header, reads, weights_file
+from .metrics import rate_interval
 from .reading import Reader, Reading, find_folders, finish, refuse_shared
 from .rectifier import as_they_are
 from .tracks import Track, collate, encode_image, read_track
@@ -398,6 +400,15 @@ def answered(
     width = across.norm(dim=-1).median().item()
     return asdict(answer(out['log_p'][0], out['each'][0], width, examiner.trust, examiner.error_rate))
 
+def where_placed(
+    out:dict, # of `Reader.read_batch`, one track
+    batch, # the Batch
+) -> tuple: # frames (T, 3, 32, 96) as the restorer saw them, corners (T, 4, 2) in native px, the box where these lie on the canvas
+    "The plate, or the whole frame where the corners were not believed"
+    if not out['asis'][0]: return out['placed'].frames[0].cpu(), out['placed'].corners[0].cpu(), plate_box
+    whole = batch.size[0].flip(-1)[:, None] * box_corners((0., 0., 1., 1.))
+    return as_they_are(batch.native, batch.size)[0], whole, (0., 0., float(canvas[1]), float(canvas[0]))
+
 @torch.no_grad()
 def looked_at(
     examiner:Examiner, # with its reader
@@ -406,14 +417,10 @@ def looked_at(
     "Read, restore, ask the picture"
     reader, batch = examiner.reader, collate([track], len(track.frames))
     reading, out = next(reader.read_tracks([track]))[1], reader.read_batch(batch)
-    asis, native, size = bool(out['asis'][0]), batch.native[0], batch.size[0]
-    box = (0., 0., canvas[1], canvas[0]) if asis else plate_box
-    corners = size.flip(-1)[:, None] * box_corners((0., 0., 1., 1.)) if asis else out['placed'].corners[0].cpu()
-    frames = as_they_are(batch.native, batch.size)[0] if asis else out['placed'].frames[0].cpu()
-    restorer, device = reader.net.restorer, reader.device
+    frames, corners, box = where_placed(out, batch)
+    restorer, device, picture = reader.net.restorer, reader.device, out['restored'][0]
     made = restorer(frames[None].to(device))
-    picture = out['restored'][0]
-    explained = consistency(picture, made.aligned[0].float().cpu(), native, size, corners, box)
+    explained = consistency(picture, made.aligned[0].float().cpu(), batch.native[0], batch.size[0], corners, box)
     shares = contribution(lambda x: restorer(x.to(device)).image.cpu(), frames)
     left = undetermined(picture, explained.fit, explained.noise, box)
     return Seen(track, reading, answered(examiner, out), frames, made, explained, shares, left, without_each(reader.net, frames.to(device)))
@@ -429,8 +436,8 @@ def card_section(
     card = path.with_suffix('.md')
     if not card.is_file(): return []
     section = re.search(rf'^## {title}\n(.*?)(?=^## |\Z)', card.read_text(encoding='utf-8'), re.M | re.S)
-    lines = section[1].splitlines() if section else []
-    return [re.sub(r'\s*\|\s*', ': ', x.strip('| ')) for x in map(str.strip, lines) if x and not re.fullmatch(r'[|\s:-]+', x)]
+    text = re.sub(r'^\|.*\n\|[\s|:-]+$', '', section[1], flags=re.M) if section else '' # without the heads of tables
+    return [re.sub(r'\s*\|\s*', ': ', x.strip('| ')).replace('`', '') for x in map(str.strip, text.splitlines()) if x]
 
 def measured_rows(
     path:Path, # of the weights
@@ -608,7 +615,7 @@ def examine(
     reading = dict(text=r.text, layout=r.layout, layout_probability=r.layout_probability, confidence=r.confidence, placed=r.placed, roads=roads,
         problems=[str(p) for p in r.problems], slots=slot_rows(seen))
     settings = dict(corners=examiner.reader.corners, looks=examiner.reader.looks, error_rate=examiner.error_rate,
-        set_error=examiner.trust.error if examiner.trust else None, limit=limit, shown_residual=shown_residual)
+        set_error=examiner.trust.error if examiner.trust else None, second_sure=sure, limit=limit, shown_residual=shown_residual)
     record = dict(format='ksr-report/1', track=track.id, command=command, answer=said, reading=reading, frames=frame_rows(seen), restored=restored,
         pictures={name: pixel_hash(p) for name, p in pictures.items()}, inputs=dict(folder=str(folder) or track.id, files=input_files(track, examiner.reader.corners)),
         settings=settings, steps=steps_of(examiner, seen), software=software(examiner.reader.device), weights=about_weights(examiner), limits=limits)
@@ -640,7 +647,7 @@ def as_html(
     template = environment.from_string(package_file('report/report.html').read_text(encoding='utf-8'))
     uris = {name: data_uri(encode_image(p)) for name, p in pictures.items()}
     uris |= {f'original {t}': data_uri(files[f['file']]) for t, f in enumerate(record['frames'], 1)}
-    return template.render(r=record, uris=uris, shown=shown, command=' '.join(record['command'])) + '\n'
+    return template.render(r=record, uris=uris, shown=shown, command=shlex.join(record['command'])) + '\n'
 
 def canonical(
     record:dict, # JSON-able
@@ -755,7 +762,7 @@ def input_problems(
     "Are these the files that were read?"
     for f in record['inputs']['files']:
         path = folder/f['file']
-        if path.parent != folder or not path.is_file(): yield f'{f["file"]}: there is no such file in {folder}'
+        if path.parent != folder or not path.is_file(): yield f'{f["file"]}: there is no such file in the folder of the track'
         elif sha256(path.read_bytes()) != f['sha256']: yield f'{f["file"]}: SHA-256 {sha256(path.read_bytes())[:16]}…, the report says {f["sha256"][:16]}…'
 
 # %% ../nbs/23_evidence.ipynb #23e00056
@@ -803,6 +810,17 @@ def ksr_verify(
     finish(lambda: run_verify(report, inputs, weights, device))
 
 # %% ../nbs/23_evidence.ipynb #23e0005d
+def check_report_folder(
+    folder, # where reports are to be written
+    paths, # what is read: folders of tracks
+):
+    "`KSRError` before anything is read"
+    folder = Path(folder)
+    if not paths: raise KSRError(f'--report {folder}: expected tracks to report; cut plates out of photographs and clips with --tracks, and report those')
+    there = next(p for p in (folder, *folder.resolve().parents) if p.exists())
+    if not there.is_dir(): raise KSRError(f'--report {folder}: {there} is a file; expected a folder')
+    if not os.access(there, os.W_OK | os.X_OK): raise KSRError(f'--report {folder}: {there} cannot be written to; expected a folder that can')
+
 def write_reports(
     paths, # track folders or folders above tracks
     folder, # where to
@@ -811,7 +829,7 @@ def write_reports(
     command=(), # as it was given, word by word
 ) -> int: # exit code
     "A report a track"
-    if Path(folder).exists() and not Path(folder).is_dir(): raise KSRError(f'--report {folder}: is a file; expected a folder')
+    check_report_folder(folder, paths)
     folders, _ = find_folders(paths)
     refuse_shared(folders)
     examiner, failed = Examiner.from_pretrained(weights, device, corners, error_rate), False
@@ -821,3 +839,41 @@ def write_reports(
             print(f'error: no report: {e}', file=sys.stderr)
             failed = True
     return int(failed)
+
+# %% ../nbs/23_evidence.ipynb #23e00061
+@torch.no_grad()
+def ask_restored(
+    examiner:Examiner, # with its second reader
+    track:Track, # with a text
+) -> dict: # text, read, confidence; score; second and its confidence on the restored picture, and on the middle frame
+    "One row"
+    reader, batch = examiner.reader, collate([track], len(track.frames))
+    out, middle = reader.read_batch(batch), len(track.frames) // 2
+    frames, corners, box = where_placed(out, batch)
+    aligned = reader.net.restorer(frames[None].to(reader.device)).aligned[0].float().cpu()
+    explained = consistency(out['restored'][0], aligned, batch.native[0], batch.size[0], corners, box)
+    got = P.read(out['log_p'])
+    texts, confidence = examiner.second.read(torch.stack([out['restored'][0], resize(frames[middle], hr_canvas)]))
+    return dict(text=track.text, read=got.texts[0], confidence=got.confidence.item(), score=explained.total, second=texts[0],
+        second_confidence=confidence[0], frame=texts[1], frame_confidence=confidence[1])
+
+def restorations_of(
+    name:str, # of the set
+    rows:list, # of `ask_restored`
+) -> dict: # as the report quotes it
+    "Rates; the interval by plate"
+    texts = [r['text'] for r in rows]
+    share = lambda values: round(sum(values) / len(rows), 4)
+    another = other_texts(([r['second'] for r in rows], [r['second_confidence'] for r in rows]), texts)
+    of_frame = other_texts(([r['frame'] for r in rows], [r['frame_confidence'] for r in rows]), texts)
+    return dict(set=name, n=len(rows), explained=share(r['score'] <= limit for r in rows), right=share(r['second'] == r['text'] for r in rows),
+        another=share(another), interval=[round(v, 4) for v in rate_interval(another, texts)],
+        frame_right=share(r['frame'] == r['text'] for r in rows), frame_another=share(of_frame))
+
+def measure_restorations(
+    examiner:Examiner, # with its second reader
+    sets:dict, # name → list of labelled `Track`s
+) -> dict: # for `small.evidence.json`; the rows too, which are not kept
+    "Ask every restored picture"
+    with one_thread(): rows = {name: [ask_restored(examiner, t) for t in tracks] for name, tracks in sets.items()}
+    return dict(weights=examiner.reader.weights, second=examiner.second.name, limit=limit, sets=[restorations_of(*some) for some in rows.items()]), rows
