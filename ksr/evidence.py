@@ -9,11 +9,12 @@ __all__ = ['rate', 'halo', 'start', 'probes', 'nudge', 'contrast', 'stroke', 'ma
            'taken', 'conjugate_gradients', 'covariance', 'undetermined', 'open_pixels', 'Second', 'own_second',
            'other_texts', 'one_thread', 'plain', 'Examiner', 'Seen', 'answered', 'where_placed', 'looked_at', 'sha256',
            'card_section', 'measured_rows', 'restoration_rows', 'about_weights', 'package_file', 'code_hash',
-           'software', 'input_files', 'slot_rows', 'frame_rows', 'steps_of', 'restored_facts', 'coloured',
-           'explained_picture', 'pictures_of', 'pixel_hash', 'examine', 'data_uri', 'shown', 'as_html', 'canonical',
-           'sealed', 'schema_problems', 'write_report', 'differences', 'shown_by', 'page_differences', 'load_record',
-           'seal_problems', 'input_problems', 'verify', 'run_verify', 'ksr_verify', 'check_report_folder',
-           'write_reports', 'ask_restored', 'restorations_of', 'measure_restorations']
+           'software', 'input_files', 'slot_rows', 'explained_facts', 'frame_rows', 'steps_of', 'restored_facts',
+           'coloured', 'explained_picture', 'pictures_of', 'pixel_hash', 'answer_facts', 'settings_of', 'examine',
+           'data_uri', 'shown', 'as_html', 'canonical', 'sealed', 'schema_problems', 'write_report', 'differences',
+           'shown_by', 'page_differences', 'load_record', 'seal_problems', 'hash_problem', 'input_problems', 'verify',
+           'run_verify', 'ksr_verify', 'check_report_folder', 'write_reports', 'ask_restored', 'restorations_of',
+           'measure_restorations']
 
 # %% ../nbs/23_evidence.ipynb #23e00002
 import base64, hashlib, json, math, os, platform, re, shlex, sys
@@ -35,8 +36,8 @@ from PIL import Image
 from torch import Tensor
 
 from . import recognizer as P
-from .core import (Draws, KSRError, atomic_write, best_dtype, box_corners, canvas, edge_filled, hr_canvas, pixel_grid, plate_box, project,
-    quad_homography, resize, root)
+from .core import (Draws, KSRError, atomic_write, best_dtype, box_corners, canvas, edge_filled, hr_canvas, pixel_grid, plate_box,
+    project, quad_homography, resize, root)
 from .degradation import expose, margin
 from .experiment import KSRNet, read_header, reads, weights_file
 from .metrics import rate_interval
@@ -74,6 +75,7 @@ def plate_place(
     at = project(torch.linalg.inv(homography), pixel_grid(*shape).flatten(1), horizon=.05)
     return ((at - torch.tensor([[l], [t]])) / torch.tensor([[r - l], [b - t]])).unflatten(-1, shape)
 
+# %% ../nbs/23_evidence.ipynb #23e00009a
 def toned(
     soft:Tensor, # (N, 3, h, w) of `photograph`
     softer:Tensor, # the same with more blur
@@ -85,6 +87,7 @@ def toned(
     weighted = (parts * shown.flatten(1)[:, None, :, None]).transpose(-1, -2)
     return torch.linalg.solve(weighted @ parts + 1e-4 * torch.eye(3), weighted @ frames.flatten(2)[..., None])[..., 0]
 
+# %% ../nbs/23_evidence.ipynb #23e00009b
 class Fit(NamedTuple):
     "Cameras as estimated, and what they leave"
     rms:Tensor # (T,) of the residual over the plate
@@ -131,6 +134,7 @@ def derivatives(
     rows = [-w[:, None] * g for w in near for g in (across, down)] + [fit.sigma[:, None, None, None] ** 2 * laplacian]
     return (torch.stack(rows, 1) * fit.shown[:, None, None]).flatten(2)
 
+# %% ../nbs/23_evidence.ipynb #23e0000cq
 def next_step(
     fit:Fit, # where the cameras are
     frames:Tensor, # (T, 3, h, w) in [0, 1]
@@ -145,6 +149,7 @@ def next_step(
     step = torch.linalg.solve(change @ change.transpose(1, 2) + doubt, left - doubt @ so_far)[..., 0].clamp(-.5, .5)
     return fit.corners + step[:, :8].unflatten(1, (4, 2)), (fit.sigma * step[:, 8].exp()).clamp(.15, 2.5)
 
+# %% ../nbs/23_evidence.ipynb #23e0000cr
 def fit_cameras(
     picture:Tensor, # (T, 3, 64, 192) in [0, 1], what each camera is said to have seen
     frames:Tensor, # (T, 3, h, w) in [0, 1], edge-filled
@@ -180,6 +185,7 @@ class Consistency(NamedTuple):
         unit = self.noise.nan_to_num(1 / 32).clamp(min=1 / 255)[:, None, None]
         return (self.frames - self.fit.predicted).mean(1) / unit * self.fit.shown
 
+# %% ../nbs/23_evidence.ipynb #23e00010a
 def other_frames(
     aligned:Tensor, # (T, 3, 32, 96) frames on the reference's canvas, of one exposure
 ) -> Tensor: # (T, 3, 64, 192)
@@ -187,6 +193,7 @@ def other_frames(
     T = len(aligned)
     return F.interpolate((aligned.sum(0) - aligned) / (T - 1), hr_canvas, mode='bicubic', align_corners=False)
 
+# %% ../nbs/23_evidence.ipynb #23e00010b
 def consistency(
     picture:Tensor, # (3, 64, 192) in [0, 1]
     aligned:Tensor, # (T, 3, 32, 96) as `other_frames` takes them
@@ -250,6 +257,7 @@ def taken(
     soft, softer = (photograph(plates, homography, s, shape)[:, 0] for s in (fit.sigma, (fit.sigma ** 2 + halo ** 2).sqrt()))
     return gain * soft + sharpening * (soft - softer)
 
+# %% ../nbs/23_evidence.ipynb #23e00029q
 def conjugate_gradients(
     product, # x → M x, M symmetric and positive
     right:Tensor, # what M x shall be
@@ -268,6 +276,7 @@ def conjugate_gradients(
         d, length = r + (r * r).sum() / length * d, (r * r).sum()
     return x
 
+# %% ../nbs/23_evidence.ipynb #23e00029r
 def covariance(
     x:Tensor, # (64, 192)
 ) -> Tensor: # as x
@@ -275,6 +284,7 @@ def covariance(
     along, across = (torch.exp(-(torch.arange(n)[:, None] - torch.arange(n)) ** 2 / (2 * stroke ** 2)) for n in x.shape)
     return contrast ** 2 * along @ x @ across
 
+# %% ../nbs/23_evidence.ipynb #23e00029s
 def undetermined(
     picture:Tensor, # (3, 64, 192) in [0, 1]
     fit:Fit, # cameras of `consistency`
@@ -295,6 +305,7 @@ def undetermined(
     inside[t:b, l:r] = 1
     return left * inside
 
+# %% ../nbs/23_evidence.ipynb #23e00029t
 def open_pixels(
     picture:Tensor, # (3, 64, 192) in [0, 1]
     left:Tensor, # (64, 192) of `undetermined`
@@ -390,6 +401,7 @@ class Seen(NamedTuple):
     left:Tensor # (64, 192) of `undetermined`
     without:list # of (text, confidence)
 
+# %% ../nbs/23_evidence.ipynb #23e00034a
 def answered(
     examiner:Examiner, # its thresholds
     out:dict, # of `Reader.read_batch`, one track
@@ -400,6 +412,7 @@ def answered(
     width = across.norm(dim=-1).median().item()
     return asdict(answer(out['log_p'][0], out['each'][0], width, examiner.trust, examiner.error_rate))
 
+# %% ../nbs/23_evidence.ipynb #23e00034b
 def where_placed(
     out:dict, # of `Reader.read_batch`, one track
     batch, # the Batch
@@ -409,6 +422,7 @@ def where_placed(
     whole = batch.size[0].flip(-1)[:, None] * box_corners((0., 0., 1., 1.))
     return as_they_are(batch.native, batch.size)[0], whole, (0., 0., float(canvas[1]), float(canvas[0]))
 
+# %% ../nbs/23_evidence.ipynb #23e00034c
 @torch.no_grad()
 def looked_at(
     examiner:Examiner, # with its reader
@@ -439,6 +453,7 @@ def card_section(
     text = re.sub(r'^\|.*\n\|[\s|:-]+$', '', section[1], flags=re.M) if section else '' # without the heads of tables
     return [re.sub(r'\s*\|\s*', ': ', x.strip('| ')).replace('`', '') for x in map(str.strip, text.splitlines()) if x]
 
+# %% ../nbs/23_evidence.ipynb #23e00036a
 def measured_rows(
     path:Path, # of the weights
     weights:str, # their SHA-256
@@ -452,6 +467,7 @@ def measured_rows(
     kept = ('n', 'recognition_rate', 'interval', 'characters', 'ece', 'confidence_gap')
     return [dict(set=name) | {k: rows[0][k] for k in kept} for name, rows in sets.items()]
 
+# %% ../nbs/23_evidence.ipynb #23e00036b
 def restoration_rows(
     path:Path, # of the weights
     weights:str, # their SHA-256
@@ -462,6 +478,7 @@ def restoration_rows(
     found = json.loads(record.read_text(encoding='utf-8'))
     return found['sets'] if found['weights'] == weights else []
 
+# %% ../nbs/23_evidence.ipynb #23e00036c
 def about_weights(
     examiner:Examiner, # with its reader
 ) -> dict: # JSON-able
@@ -485,24 +502,26 @@ def code_hash() -> str: # SHA-256
     files = sorted([*package_file('').glob('*.py'), *package_file('report').glob('report.*')], key=lambda p: p.name)
     return sha256(b''.join(p.name.encode() + b'\0' + p.read_bytes().replace(b'\r\n', b'\n') + b'\0' for p in files))
 
+# %% ../nbs/23_evidence.ipynb #23e00038a
 def software(
     device:torch.device, # of the reader
 ) -> dict: # name → version or fact
     "With what it was computed"
     names = ('torch', 'torchvision', 'timm', 'numpy', 'scipy', 'pillow', 'safetensors')
-    precision = str(best_dtype(device)).removeprefix('torch.')
-    known = {name: version(name) for name in names} | dict(device=device.type, precision=precision, threads=1, repeatable=device.type == 'cpu')
-    return dict(ksr=version('ksr'), code=code_hash(), python=platform.python_version()) | known
+    place = dict(device=device.type, precision=str(best_dtype(device)).removeprefix('torch.'), threads=1, repeatable=device.type == 'cpu')
+    return dict(ksr=version('ksr'), code=code_hash(), python=platform.python_version()) | {n: version(n) for n in names} | place
 
 # %% ../nbs/23_evidence.ipynb #23e0003a
 limits = (
     'The text is read from the frames. The restored picture shows what a network believes and is no evidence by itself.',
-    'A picture that explains the frames need not be the only one: characters that look alike at this size explain them alike. What no frame determines is marked.',
+    'A picture that explains the frames need not be the only one: characters that look alike at this size explain them alike. '
+        'What no frame determines is marked.',
     'The reader knows the two Brazilian layouts, LLLDDDD and LLLDLDD, in one row, and nothing else.',
     'The reader was trained and calibrated on drawn plates. On real ones its probabilities are off by what the table of measurements says.',
     'Homographies, blur and noise are estimates from the same frames. Blur and sharpening can stand for one another.',
     'A score compares the picture with the other frames: where all frames are bad, many pictures explain them.',
-    'This report is no signature. Its verification shows that it follows from these inputs, these weights and this code, not where the inputs come from.')
+    'This report is no signature. Its verification shows that it follows from these inputs, these weights and this code, '
+        'not where the inputs come from.')
 
 def input_files(
     track:Track, # read from a folder
@@ -513,24 +532,30 @@ def input_files(
     data = {name: (track.path/name).read_bytes() for name in [*track.files, *beside]}
     return [dict(file=name, bytes=len(b), sha256=sha256(b)) for name, b in data.items()]
 
+# %% ../nbs/23_evidence.ipynb #23e0003aq
 def slot_rows(seen:Seen) -> list: # seven dicts
     "Every character with what else it may be"
     sets, ratios = (seen.said['sets'], seen.said['ratios']) if seen.said and seen.said['sets'] else ([None] * 7, [()] * 7)
-    return [dict(character=s.character, confidence=s.confidence, top=s.top, set=kept, ratios=r) for s, kept, r in zip(seen.reading.slots, sets, ratios)]
+    row = lambda s, kept, r: dict(character=s.character, confidence=s.confidence, top=s.top, set=kept, ratios=r)
+    return list(map(row, seen.reading.slots, sets, ratios))
 
+def explained_facts(e:Consistency, t:int) -> dict: # of frame t
+    "The camera as estimated, and what it leaves over"
+    gain, sharpening, offset = e.fit.tone[t].T
+    camera = dict(blur=e.fit.sigma[t], corners=e.fit.corners[t], gain=gain, sharpening=sharpening, offset=offset)
+    explained = bool(e.score[t] <= limit) if len(e.score) > 1 else None
+    return dict(noise=e.noise[t], left_over=e.fit.rms[t], score=e.score[t], explained=explained, camera=camera)
+
+# %% ../nbs/23_evidence.ipynb #23e0003ar
 def frame_rows(seen:Seen) -> list: # a dict a frame
     "What every frame says, gives, and is explained by"
-    reading, e, many = seen.reading, seen.explained, len(seen.track.frames) > 1
-    rows = []
-    for t, (file, text, confidence) in enumerate(reading.per_frame):
-        gain, sharpening, offset = e.fit.tone[t].T
-        camera = dict(blur=e.fit.sigma[t], corners=e.fit.corners[t], gain=gain, sharpening=sharpening, offset=offset)
-        left_out = dict(zip(('text', 'confidence'), seen.without[t])) if many else None
-        rows.append(dict(file=file, width=seen.track.frames[t].shape[2], height=seen.track.frames[t].shape[1], text=text, confidence=confidence,
-            without=left_out, corners=list(reading.corners[file].values()), corner_scale=reading.corner_scale[file], homography=reading.homography[file],
-            share=seen.shares[t].mean(), noise=e.noise[t], left_over=e.fit.rms[t], score=e.score[t],
-            explained=bool(e.score[t] <= limit) if many else None, camera=camera))
-    return rows
+    def row(t, file, text, confidence):
+        r, (_, height, width) = seen.reading, seen.track.frames[t].shape
+        left_out = dict(zip(('text', 'confidence'), seen.without[t])) if seen.without else None
+        place = dict(corners=list(r.corners[file].values()), corner_scale=r.corner_scale[file], homography=r.homography[file])
+        read = dict(file=file, width=width, height=height, text=text, confidence=confidence, without=left_out)
+        return read | place | dict(share=seen.shares[t].mean()) | explained_facts(seen.explained, t)
+    return [row(t, *said) for t, said in enumerate(seen.reading.per_frame)]
 
 # %% ../nbs/23_evidence.ipynb #23e0003b
 def steps_of(examiner:Examiner, seen:Seen) -> list: # of dict(step, parameters)
@@ -538,14 +563,22 @@ def steps_of(examiner:Examiner, seen:Seen) -> list: # of dict(step, parameters)
     net, trust, reading = examiner.reader.net, examiner.trust, seen.reading
     box = dict(canvas=list(canvas), plate_on_it=list(plate_box))
     levels = {f'least {kind} probability': trust.threshold(kind, examiner.error_rate) for kind in ('text', 'character')} if trust else {}
-    rows = {'decode the frames to 8-bit RGB': dict(frames=reading.frames_used), 'find the plate in every frame, all frames together': dict(corners=examiner.reader.corners, placed=reading.placed),
-        'resample every frame once onto the canvas, bicubic': box, 'read all frames': dict(network=f'{net.variant}/{net.size}', roads=list(net.roads), join=net.join, exponent=net.exponent, looks=list(examiner.reader.looks)),
-        'read every frame alone, and all but each': {}, 'restore': dict(picture=list(hr_canvas)), 'answer': dict(error_rate=examiner.error_rate) | levels,
+    how = dict(network=f'{net.variant}/{net.size}', roads=list(net.roads), join=net.join, exponent=net.exponent)
+    rows = {
+        'decode the frames to 8-bit RGB': dict(frames=reading.frames_used),
+        'find the plate in every frame, all frames together': dict(corners=examiner.reader.corners, placed=reading.placed),
+        'resample every frame once onto the canvas, bicubic': box,
+        'read all frames': how | dict(looks=examiner.reader.looks),
+        'read every frame alone, and all but each': {},
+        'restore': dict(picture=list(hr_canvas)),
+        'answer': dict(error_rate=examiner.error_rate) | levels,
         'photograph the restored picture again': dict(samples=rate, blur_from=start, halo=halo, steps=8, prior_corners='1 px', limit=limit),
-        'ask which frame fed which pixel': dict(probes=probes, noise=nudge, seed=0), 'ask what no frame determines': dict(contrast=contrast, stroke=stroke, marked_from=marked),
+        'ask which frame fed which pixel': dict(probes=probes, noise=nudge, seed=0),
+        'ask what no frame determines': dict(contrast=contrast, stroke=stroke, marked_from=marked),
         'let a second reader read the restored picture': dict(reader=examiner.second.name, sure_from=sure)}
     return [dict(step=k, parameters=v) for k, v in rows.items()]
 
+# %% ../nbs/23_evidence.ipynb #23e0003ba
 def restored_facts(
     examiner:Examiner, # its second reader
     seen:Seen, # with its picture
@@ -574,6 +607,7 @@ def coloured(
 
 as_bytes = lambda picture: (picture.clamp(0, 1) * 255).round().byte()
 
+# %% ../nbs/23_evidence.ipynb #23e0003da
 def explained_picture(e:Consistency, t:int) -> Tensor: # (3, h, 3 · w + 4) uint8
     "Frame, what the camera takes, what is left over, side by side"
     left = coloured(e.residual[t], -shown_residual, shown_residual, 'RdBu_r')
@@ -582,15 +616,17 @@ def explained_picture(e:Consistency, t:int) -> Tensor: # (3, h, 3 · w + 4) uint
 
 def pictures_of(seen:Seen) -> dict: # name → (3, h, w) uint8
     "Everything that is shown beside the files themselves"
-    T, picture, strip = len(seen.frames), seen.reading.restored, torch.linspace(0, 1, 128).expand(6, -1)
-    where, _ = open_pixels(picture, seen.left)
-    magenta = torch.tensor([.85, 0., .65])[:, None, None]
-    shown = dict(restored=as_bytes(picture), marked=as_bytes(torch.where(where, magenta, picture.mean(0) * .7 + .3)), undetermined=as_bytes(seen.left.expand(3, -1, -1) * 2 + .5))
+    picture, strip = seen.reading.restored, torch.linspace(0, 1, 128).expand(6, -1)
+    over = torch.where(open_pixels(picture, seen.left)[0], torch.tensor([.85, 0., .65])[:, None, None], picture.mean(0) * .7 + .3)
+    shown = dict(restored=as_bytes(picture), marked=as_bytes(over), undetermined=as_bytes(seen.left.expand(3, -1, -1) * 2 + .5))
     shown |= {'legend of shares': coloured(strip, 0, 1), 'legend of residuals': coloured(strip, 0, 1, 'RdBu_r')}
-    most = seen.shares.max().item()
-    for t in range(T): shown |= {f'rectified {t + 1}': as_bytes(seen.frames[t]), f'share {t + 1}': coloured(seen.shares[t], 0, most), f'explained {t + 1}': explained_picture(seen.explained, t)}
+    for t, frame in enumerate(seen.frames):
+        share = coloured(seen.shares[t], 0, seen.shares.max().item())
+        shown |= {f'rectified {t + 1}': as_bytes(frame), f'share {t + 1}': share}
+        shown[f'explained {t + 1}'] = explained_picture(seen.explained, t)
     return shown
 
+# %% ../nbs/23_evidence.ipynb #23e0003db
 def pixel_hash(
     picture:Tensor, # (3, h, w) uint8
 ) -> dict: # width, height, sha256 of the pixels
@@ -598,6 +634,20 @@ def pixel_hash(
     return dict(width=picture.shape[2], height=picture.shape[1], sha256=sha256(picture.permute(1, 2, 0).contiguous().numpy().tobytes()))
 
 # %% ../nbs/23_evidence.ipynb #23e0003e
+def answer_facts(seen:Seen) -> dict: # answer, reading
+    "What was answered, and what was read"
+    r, said = seen.reading, seen.said and {k: v for k, v in seen.said.items() if k not in ('sets', 'ratios', 'error_rate')}
+    reading = {k: getattr(r, k) for k in ('text', 'layout', 'layout_probability', 'confidence', 'placed')}
+    roads = {k: dict(zip(('text', 'confidence'), v)) for k, v in r.roads.items()}
+    return dict(answer=said, reading=reading | dict(roads=roads, problems=[str(p) for p in r.problems], slots=slot_rows(seen)))
+
+def settings_of(examiner:Examiner) -> dict:
+    "What was chosen"
+    known = dict(corners=examiner.reader.corners, looks=examiner.reader.looks, error_rate=examiner.error_rate)
+    sets = examiner.trust.error if examiner.trust else None
+    return known | dict(set_error=sets, second_sure=sure, limit=limit, shown_residual=shown_residual)
+
+# %% ../nbs/23_evidence.ipynb #23e0003ea
 def examine(
     examiner:Examiner, # with its reader
     path, # track folder
@@ -610,15 +660,10 @@ def examine(
     with one_thread():
         seen = looked_at(examiner, track)
         pictures, restored = pictures_of(seen), restored_facts(examiner, seen)
-    r, said = seen.reading, seen.said and {k: v for k, v in seen.said.items() if k not in ('sets', 'ratios', 'error_rate')}
-    roads = {k: dict(zip(('text', 'confidence'), v)) for k, v in r.roads.items()}
-    reading = dict(text=r.text, layout=r.layout, layout_probability=r.layout_probability, confidence=r.confidence, placed=r.placed, roads=roads,
-        problems=[str(p) for p in r.problems], slots=slot_rows(seen))
-    settings = dict(corners=examiner.reader.corners, looks=examiner.reader.looks, error_rate=examiner.error_rate,
-        set_error=examiner.trust.error if examiner.trust else None, second_sure=sure, limit=limit, shown_residual=shown_residual)
-    record = dict(format='ksr-report/1', track=track.id, command=command, answer=said, reading=reading, frames=frame_rows(seen), restored=restored,
-        pictures={name: pixel_hash(p) for name, p in pictures.items()}, inputs=dict(folder=str(folder) or track.id, files=input_files(track, examiner.reader.corners)),
-        settings=settings, steps=steps_of(examiner, seen), software=software(examiner.reader.device), weights=about_weights(examiner), limits=limits)
+    inputs = dict(folder=str(folder) or track.id, files=input_files(track, examiner.reader.corners))
+    record = dict(format='ksr-report/1', track=track.id, command=command, **answer_facts(seen), frames=frame_rows(seen), restored=restored,
+        pictures={name: pixel_hash(p) for name, p in pictures.items()}, inputs=inputs, settings=settings_of(examiner),
+        steps=steps_of(examiner, seen), software=software(examiner.reader.device), weights=about_weights(examiner), limits=limits)
     return plain(record), pictures, {f: (track.path/f).read_bytes() for f in track.files}
 
 # %% ../nbs/23_evidence.ipynb #23e00041
@@ -637,6 +682,7 @@ def shown(
     if isinstance(value, list): return ', '.join(map(shown, value))
     return '–' if value is None else 'yes' if value is True else 'no' if value is False else str(value)
 
+# %% ../nbs/23_evidence.ipynb #23e00041a
 def as_html(
     record:dict, # of `examine`
     pictures:dict, # name → (3, h, w) uint8
@@ -655,6 +701,7 @@ def canonical(
     "One object, one writing"
     return json.dumps(record, sort_keys=True, separators=(',', ':'), ensure_ascii=False).encode()
 
+# %% ../nbs/23_evidence.ipynb #23e00041b
 def sealed(
     record:dict, # of `examine`
     page:bytes, # the HTML file
@@ -672,6 +719,7 @@ def schema_problems(
     found = jsonschema.Draft202012Validator(schema).iter_errors(record)
     return [f'{"/".join(map(str, e.absolute_path)) or "report"}: {e.message[:200]}' for e in found]
 
+# %% ../nbs/23_evidence.ipynb #23e00042a
 def write_report(
     examiner:Examiner, # with its reader
     path, # track folder
@@ -686,7 +734,8 @@ def write_report(
     whole = sealed(record, page)
     if found := schema_problems(whole): raise KSRError(f'{path.name}: the report does not fit its schema: {"; ".join(found[:3])}')
     with atomic_write(folder/f'{path.name}.html') as tmp: tmp.write_bytes(page)
-    with atomic_write(folder/f'{path.name}.json') as tmp: tmp.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+    text = json.dumps(whole, indent=1, ensure_ascii=False) + '\n'
+    with atomic_write(folder/f'{path.name}.json') as tmp: tmp.write_text(text, encoding='utf-8')
     return folder/f'{path.name}.json'
 
 # %% ../nbs/23_evidence.ipynb #23e00053
@@ -698,7 +747,8 @@ def differences(
     if isinstance(reported, dict) and isinstance(now, dict):
         for key in dict.fromkeys((*reported, *now)):
             name = f'{at}.{key}' if at else str(key)
-            if key not in reported or key not in now: yield f'{name}: {"is missing in the report" if key in now else "is in the report alone"}'
+            if key not in reported: yield f'{name}: is missing in the report'
+            elif key not in now: yield f'{name}: is in the report alone'
             else: yield from differences(reported[key], now[key], name)
     elif isinstance(reported, list) and isinstance(now, list) and len(reported) == len(now):
         for k, pair in enumerate(zip(reported, now)): yield from differences(*pair, f'{at}[{k}]')
@@ -706,6 +756,7 @@ def differences(
 
 uri = re.compile(r'data:image/(?:png|jpeg);base64,[A-Za-z0-9+/=]*')
 
+# %% ../nbs/23_evidence.ipynb #23e00053a
 def shown_by(
     picture:str, # data URI
 ) -> bytes: # a file's bytes for JPEG, pixels otherwise; what can't be decoded is itself
@@ -717,6 +768,7 @@ def shown_by(
     except (OSError, ValueError, SyntaxError): return data
     return str(image.size).encode() + image.tobytes()
 
+# %% ../nbs/23_evidence.ipynb #23e00053b
 def page_differences(
     reported:str, now:str, # two pages
 ):
@@ -740,12 +792,14 @@ def load_record(
     if path.suffix.lower() == '.html': path = path.with_suffix('.json')
     expected = 'expected a report of ksr_read --report'
     try: record = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError) as e: raise KSRError(f'{path}: cannot be read ({type(e).__name__}: {e}); {expected}') from e
-    if not isinstance(record, dict) or record.get('format') != 'ksr-report/1': raise KSRError(f'{path}: is another kind of JSON; {expected}')
+    except (OSError, ValueError, RecursionError) as e: raise KSRError(f'{path}: cannot be read ({e}); {expected}') from e
+    known = isinstance(record, dict) and record.get('format') == 'ksr-report/1'
+    if not known: raise KSRError(f'{path}: is another kind of JSON; {expected}')
     if found := schema_problems(record): raise KSRError('\n'.join(f'{path}: {line}' for line in found[:20]))
     page = path.with_suffix('.html')
     return record, page.read_bytes() if page.is_file() else None
 
+# %% ../nbs/23_evidence.ipynb #23e00055a
 def seal_problems(
     record:dict, page, # of `load_record`
 ):
@@ -755,6 +809,14 @@ def seal_problems(
     if page is None: yield 'HTML: there is none beside the JSON'
     elif sha256(page) != record['html_sha256']: yield 'html_sha256: the HTML was changed after it was written, or belongs to another report'
 
+def hash_problem(
+    name:str, # of a file
+    reported:str, now:str, # SHA-256
+):
+    "A line where they differ"
+    if reported != now: yield f'{name}: SHA-256 {now[:16]}…, the report says {reported[:16]}…'
+
+# %% ../nbs/23_evidence.ipynb #23e00055b
 def input_problems(
     record:dict, # of a report
     folder:Path, # of the track
@@ -763,7 +825,7 @@ def input_problems(
     for f in record['inputs']['files']:
         path = folder/f['file']
         if path.parent != folder or not path.is_file(): yield f'{f["file"]}: there is no such file in the folder of the track'
-        elif sha256(path.read_bytes()) != f['sha256']: yield f'{f["file"]}: SHA-256 {sha256(path.read_bytes())[:16]}…, the report says {f["sha256"][:16]}…'
+        else: yield from hash_problem(f['file'], f['sha256'], sha256(path.read_bytes()))
 
 # %% ../nbs/23_evidence.ipynb #23e00056
 def verify(
@@ -775,11 +837,11 @@ def verify(
     "Compute everything again and say what differs"
     record, page = load_record(report)
     folder = Path(inputs) if inputs else Path(report).parent/record['inputs']['folder']
-    if not folder.is_dir(): raise KSRError(f'{folder}: there is no such folder; expected the track {record["track"]}; name it with --inputs')
+    if not folder.is_dir(): raise KSRError(f'{folder}: there is no such folder; expected the track; name it with --inputs')
+    name, settings = weights or record['weights']['name'], record['settings']
+    examiner = Examiner.from_pretrained(name, device, settings['corners'], settings['error_rate'])
     found = [*seal_problems(record, page), *input_problems(record, folder)]
-    examiner = Examiner.from_pretrained(weights or record['weights']['name'], device, record['settings']['corners'], record['settings']['error_rate'])
-    examiner = replace(examiner, weights=str(weights or record['weights']['name']))
-    if examiner.reader.weights != record['weights']['sha256']: found.append(f'weights: SHA-256 {examiner.reader.weights[:16]}…, the report says {record["weights"]["sha256"][:16]}…')
+    found += hash_problem('weights', record['weights']['sha256'], examiner.reader.weights)
     now, pictures, files = examine(examiner, folder, record['inputs']['folder'], record['command'])
     if inputs: now['track'] = record['track']
     if weights: now['weights']['name'] = record['weights']['name'] # names are no difference
@@ -788,6 +850,7 @@ def verify(
     if page is not None: found += page_differences(page.decode(errors='replace'), as_html(now, pictures, files))
     return list(dict.fromkeys(found))
 
+# %% ../nbs/23_evidence.ipynb #23e00056a
 def run_verify(
     report, inputs='', weights='', device='cpu', # of `verify`
     most:int=40, # lines
@@ -799,6 +862,7 @@ def run_verify(
     print(f'{Path(report).stem}: {"NOT identical" if found else "identical"}')
     return int(bool(found))
 
+# %% ../nbs/23_evidence.ipynb #23e00056b
 @call_parse
 def ksr_verify(
     report:str, # JSON or HTML file that `ksr_read --report` wrote
@@ -816,11 +880,12 @@ def check_report_folder(
 ):
     "`KSRError` before anything is read"
     folder = Path(folder)
-    if not paths: raise KSRError(f'--report {folder}: expected tracks to report; cut plates out of photographs and clips with --tracks, and report those')
+    if not paths: raise KSRError(f'--report {folder}: expected tracks to report; --tracks cuts some out of photographs and clips')
     there = next(p for p in (folder, *folder.resolve().parents) if p.exists())
     if not there.is_dir(): raise KSRError(f'--report {folder}: {there} is a file; expected a folder')
-    if not os.access(there, os.W_OK | os.X_OK): raise KSRError(f'--report {folder}: {there} cannot be written to; expected a folder that can')
+    if not os.access(there, os.W_OK | os.X_OK): raise KSRError(f'--report {folder}: {there} cannot be written to; expected another folder')
 
+# %% ../nbs/23_evidence.ipynb #23e0005da
 def write_reports(
     paths, # track folders or folders above tracks
     folder, # where to
@@ -857,6 +922,7 @@ def ask_restored(
     return dict(text=track.text, read=got.texts[0], confidence=got.confidence.item(), score=explained.total, second=texts[0],
         second_confidence=confidence[0], frame=texts[1], frame_confidence=confidence[1])
 
+# %% ../nbs/23_evidence.ipynb #23e00061a
 def restorations_of(
     name:str, # of the set
     rows:list, # of `ask_restored`
@@ -866,14 +932,17 @@ def restorations_of(
     share = lambda values: round(sum(values) / len(rows), 4)
     another = other_texts(([r['second'] for r in rows], [r['second_confidence'] for r in rows]), texts)
     of_frame = other_texts(([r['frame'] for r in rows], [r['frame_confidence'] for r in rows]), texts)
-    return dict(set=name, n=len(rows), explained=share(r['score'] <= limit for r in rows), right=share(r['second'] == r['text'] for r in rows),
-        another=share(another), interval=[round(v, 4) for v in rate_interval(another, texts)],
+    return dict(set=name, n=len(rows), explained=share(r['score'] <= limit for r in rows),
+        right=share(r['second'] == r['text'] for r in rows), another=share(another),
+        interval=[round(v, 4) for v in rate_interval(another, texts)],
         frame_right=share(r['frame'] == r['text'] for r in rows), frame_another=share(of_frame))
 
+# %% ../nbs/23_evidence.ipynb #23e00061b
 def measure_restorations(
     examiner:Examiner, # with its second reader
     sets:dict, # name → list of labelled `Track`s
 ) -> dict: # for `small.evidence.json`; the rows too, which are not kept
     "Ask every restored picture"
     with one_thread(): rows = {name: [ask_restored(examiner, t) for t in tracks] for name, tracks in sets.items()}
-    return dict(weights=examiner.reader.weights, second=examiner.second.name, limit=limit, sets=[restorations_of(*some) for some in rows.items()]), rows
+    sets = [restorations_of(*some) for some in rows.items()]
+    return dict(weights=examiner.reader.weights, second=examiner.second.name, limit=limit, sets=sets), rows
