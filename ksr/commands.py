@@ -152,7 +152,8 @@ def check_reports(
 ):
     "`KSRError` where no report could be written"
     if not reports: return
-    if media and not tracks: raise KSRError(f'--report {reports}: expected --tracks FOLDER with it: the report of a plate in a photograph or clip is of what was cut out')
+    if media and not tracks:
+        raise KSRError(f'--report {reports}: expected --tracks FOLDER with it: reports of plates in pictures are of what was cut out')
     if looks != 'identity': raise KSRError(f'--looks {looks}: expected identity with --report')
     check_report_folder(reports, [*folders, *media])
 
@@ -180,7 +181,8 @@ def run(
     refuse_same_names(media)
     marked, at = check_request(folders, media, corners, at, annotated_file)
     if frames < 1: raise KSRError(f'--frames {frames}: expected 1 or more')
-    if error_rate and looks != 'identity': raise KSRError(f'--looks {looks}: expected identity with --error-rate, whose thresholds know no other view')
+    if error_rate and looks != 'identity':
+        raise KSRError(f'--looks {looks}: expected identity with --error-rate, whose thresholds know no other view')
     if resume and annotated_file: raise KSRError('--resume: expected no --annotated with it')
     check_reports(reports, tracks, folders, media, looks)
     stop, following = threading.Event(), Following(every=every)
@@ -190,7 +192,8 @@ def run(
     corners = corners if marked is None else 'found'
     find = load_finder(device) if media and marked is None else None
     how = lambda reader: Reads(reader, find, following, frames, progress=at_terminal(), stop=stop)
-    others = partial(read_media, media=media, how=how, marked=marked, at=at, tracks=tracks, annotated_file=annotated_file) if media else None
+    others = partial(read_media, media=media, how=how, marked=marked, at=at, tracks=tracks,
+        annotated_file=annotated_file) if media else None
     code = run_read(folders, out, json, restored, weights, device, corners, others, **rest)
     if not reports or stop.is_set(): return code
     return max(code, write_reports([*folders, *cut_out(tracks, media)], reports, weights, device, corners, error_rate or .01, command))
@@ -224,11 +227,12 @@ def ksr_read(
     every:int=Following.every, # the detector sees one frame of a clip in so many
     error_rate:float=0., # or --error-rate; 0.01: read, needs review or cannot be read, with so many wrong among the read; 0: every text
     answers:str='', # with --error-rate: every track's answer, what is open, the alternatives and the reason, as CSV
-    looks:str='identity', # comma-separated, of identity, smaller, larger, darker, brighter: further views of the same frames whose reads are multiplied
+    looks:str='identity', # identity, smaller, larger, darker, brighter, comma-separated: views of each frame whose reads are multiplied
     resume:bool=False, # go on where the same command was stopped; done is what stands in the journal beside --json, --out or --answers
     report:str='', # folder for an evidence report a track, as HTML and JSON: see `ksr_verify`
 ):
     "Read number plates from tracks of tiny frames, from photographs and from clips"
-    asked = partial(run, paths, out, json, restored, tracks, annotated, weights, device, corners, at, frames, every, error_rate, answers, looks, resume,
+    asked = partial(run, paths, out, json, restored, tracks, annotated, weights, device, corners, at, frames, every, error_rate, answers,
+        looks, resume,
         report, [Path(sys.argv[0]).name, *sys.argv[1:]])
     finish(asked, 'stopped at once; files are as they were, and the same command with --resume goes on from its journal, if there is one')

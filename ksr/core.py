@@ -27,7 +27,7 @@ from einops import rearrange
 from torch import Tensor
 
 # %% ../nbs/00_core.ipynb #5caab126
-root = Path(__file__).resolve().parent.parent if '__file__' in globals() else Path('..').resolve() # project root: every path starts here, never at the working directory
+root = Path(__file__).resolve().parent.parent if '__file__' in globals() else Path('..').resolve() # every path starts at the project's root
 canvas = (32, 96)      # (H, W) of the plate's own canvas, onto which every frame is resampled
 hr_canvas = (64, 192)  # (H, W) of the restored plate
 plate_box = (6., 3., 90., 29.) # left, top, right, bottom of the plate on its canvas, px: what a corner may be wrong by still shows it whole
@@ -76,7 +76,8 @@ def quad_homography(
     g, h = cross(s, b) / cross(a, b), cross(a, s) / cross(a, b)
     l, t, r, b = box
     across, down = torch.cat([p1 - p0 + g * p1, g], -1) / (r - l), torch.cat([p3 - p0 + h * p3, h], -1) / (b - t)
-    return torch.stack([across, down, torch.cat([p0, torch.ones_like(g)], -1) - l * across - t * down], -1) # no matrix product: its last bit depends on how many there are
+    return torch.stack([across, down, torch.cat([p0, torch.ones_like(g)], -1) - l * across - t * down],
+        -1) # no matrix product: its last bit depends on how many there are
 
 def box_corners(
     box:tuple=plate_box, # left, top, right, bottom
@@ -101,7 +102,8 @@ def finer(
     most:int=8, # finest grid
 ) -> Tensor: # (N,) long ≥ 1: samples a canvas pixel and axis that leave no native pixel out
     "How many native pixels a canvas pixel covers, rounded up; a quarter more is let pass"
-    top, bottom = (project(homography, box_corners(box, homography.device)[rows].T).diff(dim=-1).norm(dim=1)[:, 0] for rows in ([0, 1], [3, 2]))
+    top, bottom = (project(homography, box_corners(box, homography.device)[rows].T).diff(dim=-1).norm(dim=1)[:, 0]
+        for rows in ([0, 1], [3, 2]))
     return ((top + bottom) / 2 / (box[2] - box[0]) / 1.25).ceil().clamp(1, most).long()
 
 def rectify(
@@ -132,8 +134,10 @@ def best_device(
     if name == 'auto': name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
     kind, _, number = name.partition(':')
     count = dict(cpu=1, cuda=torch.cuda.device_count() if torch.cuda.is_available() else 0, mps=int(torch.backends.mps.is_available()))
-    if kind not in count or ':' in name and (kind != 'cuda' or not (number.isascii() and number.isdecimal())): raise KSRError(f'device {name!r}: expected auto, cpu, cuda, cuda:N or mps')
-    if int(number or 0) >= count[kind]: raise KSRError(f'device {name!r} is not available here; present: {", ".join(f"{n} {k}" for k, n in count.items() if n)}')
+    if kind not in count or ':' in name and (kind != 'cuda' or not (number.isascii() and number.isdecimal())):
+        raise KSRError(f'device {name!r}: expected auto, cpu, cuda, cuda:N or mps')
+    if int(number or 0) >= count[kind]:
+        raise KSRError(f'device {name!r} is not available here; present: {", ".join(f"{n} {k}" for k, n in count.items() if n)}')
     return torch.device(name)
 
 # %% ../nbs/00_core.ipynb #1a489513
@@ -188,7 +192,8 @@ class Draws:
         device='cpu', # where the numbers are wanted; they are always drawn on the CPU, so every device sees the same
     ):
         words = [np.array([int(seed) % 2**64, int(i) % 2**64], dtype=np.uint64) for i in indices]
-        self.generators = [np.random.Generator(np.random.Philox(key=key)) for key in words] # Salmon et al. 2011: every key is a stream of its own
+        self.generators = [np.random.Generator(np.random.Philox(key=key))
+            for key in words] # Salmon et al. 2011: every key is a stream of its own
         self.device = torch.device(device)
 
     def __len__(self): return len(self.generators)
@@ -352,11 +357,13 @@ def resize(
     size:tuple=canvas, # (H, W) wanted
 ) -> Tensor: # (..., C, *size), clamped to [0, 1]
     "Bicubic, antialiased when shrinking: the one resampling between native frames, canvas and pictures"
-    y = torch.nn.functional.interpolate(x.reshape(-1, *x.shape[-3:]).float(), tuple(size), mode='bicubic', antialias=True, align_corners=False)
+    y = torch.nn.functional.interpolate(x.reshape(-1, *x.shape[-3:]).float(), tuple(size), mode='bicubic', antialias=True,
+        align_corners=False)
     return y.clamp(0, 1).reshape(*x.shape[:-2], *size)
 
 # %% ../nbs/00_core.ipynb #6072955e
-kinds = {stat.S_IFREG: 'file', stat.S_IFDIR: 'folder', stat.S_IFCHR: 'device', stat.S_IFBLK: 'device', stat.S_IFIFO: 'pipe', stat.S_IFSOCK: 'socket'}
+kinds = {stat.S_IFREG: 'file', stat.S_IFDIR: 'folder', stat.S_IFCHR: 'device', stat.S_IFBLK: 'device', stat.S_IFIFO: 'pipe',
+    stat.S_IFSOCK: 'socket'}
 
 def kind_of(
     path, # any
@@ -406,7 +413,8 @@ def atomic_write(
         os.replace(tmp, path)
     except BaseException as e:
         tmp.unlink(missing_ok=True)
-        if isinstance(e, OSError) and not isinstance(e, BrokenPipeError) and str(e.filename or tmp) == str(tmp): raise not_written(shown, e) from e
+        if isinstance(e, OSError) and not isinstance(e, BrokenPipeError) and str(e.filename or tmp) == str(tmp):
+            raise not_written(shown, e) from e
         raise
 
 # %% ../nbs/00_core.ipynb #5e771408
@@ -444,7 +452,8 @@ def check_place(
     if not path: return
     shown, full = f'{option} {path}'.strip(), Path(os.path.realpath(path))
     check_kind(full, 'folder' if folder else 'file', shown)
-    if suffixes and full.suffix.lower() not in ('', *suffixes): raise KSRError(f'{shown}: expected a name that ends with {" or ".join(suffixes)}')
+    if suffixes and full.suffix.lower() not in ('', *suffixes):
+        raise KSRError(f'{shown}: expected a name that ends with {" or ".join(suffixes)}')
     with naming(shown):
         above = nearest_folder(full, shown)
         if full.exists() and not os.access(full, os.W_OK): raise PermissionError(13, 'it is write-protected')
@@ -530,10 +539,12 @@ def finish(
             code = action()
             with naming('standard output'): sys.stdout is None or sys.stdout.flush()
         except KeyboardInterrupt: code = complain(stopped, 128 + signal.SIGINT, 'note')
-        except BrokenPipeError: code = complain('standard output: was closed before the end; expected a reader of all lines', 128 + signal.SIGPIPE)
+        except BrokenPipeError:
+            code = complain('standard output: was closed before the end; expected a reader of all lines', 128 + signal.SIGPIPE)
         except MemoryError: code = complain('out of memory; expected more of it, or less work at a time')
         except KSRError as e: code = complain(e)
-        except OSError as e: code = complain(f'{e.filename or "a file"}: {(e.strerror or str(e)).lower()}; expected one that is there and open to you')
+        except OSError as e:
+            code = complain(f'{e.filename or "a file"}: {(e.strerror or str(e)).lower()}; expected one that is there and open to you')
     if code: sys.exit(code)
 
 # %% ../nbs/00_core.ipynb #984c8698
@@ -563,7 +574,8 @@ def show_frames(
     fig, axes = plt.subplots(rows, cols, figsize=(cols * width, rows * cell), squeeze=False, dpi=80)
     for ax in axes.flat: ax.axis('off')
     for k, (ax, f) in enumerate(zip(axes.flat, frames.detach().float().cpu().clamp(0, 1))):
-        ax.imshow(rearrange(f, 'c h w -> h w c').expand(-1, -1, 3) if f.shape[0] == 1 else rearrange(f, 'c h w -> h w c'), interpolation='nearest')
+        ax.imshow(rearrange(f, 'c h w -> h w c').expand(-1, -1, 3) if f.shape[0] == 1 else rearrange(f, 'c h w -> h w c'),
+            interpolation='nearest')
         if titles is not None: ax.set_title(str(titles[k]), fontsize=7, pad=2)
     fig.subplots_adjust(0, 0, 1, 1 - (0.2 / (rows * cell) if titles is not None else 0), 0.02, 0.22 if titles is not None else 0.02)
     return fig

@@ -23,8 +23,8 @@ from tqdm.auto import tqdm
 
 from .core import KSRError, at_terminal, atomic_write, check_place, finish, rectify, say
 from .plates import described, layout_table, valid
-from .tracks import (Problem, Track, check_regular, claim_folder, corner_names, encode_image, files_below, find_tracks, from_file, load_photo, max_side, min_side,
-    read_track, suffixes)
+from .tracks import (Problem, Track, check_regular, claim_folder, corner_names, encode_image, files_below, find_tracks, from_file,
+    load_photo, max_side, min_side, read_track, suffixes)
 
 # %% ../nbs/05_datasets.ipynb #d5b20006
 @dataclass(frozen=True)
@@ -305,7 +305,8 @@ def ksr_ccpd(
     "Annotation tables of CCPD, one a split, and rectified crops; the same command goes on where one was stopped"
     def work():
         try: return prepare_ccpd(folder, out, crops, os.cpu_count() or 1 if workers is None else workers, at_terminal())
-        except BrokenExecutor as e: raise KSRError('a worker was ended, perhaps for want of memory; expected fewer --workers, with which the same command goes on') from e
+        except BrokenExecutor as e:
+            raise KSRError('a worker was ended, perhaps for want of memory; expected fewer --workers: the same command then goes on') from e
     finish(work, 'stopped; the same command goes on from here')
 
 # %% ../nbs/05_datasets.ipynb #d5b20042

@@ -35,8 +35,8 @@ from PIL import Image
 from torch import Tensor
 
 from . import recognizer as P
-from .core import (Draws, KSRError, atomic_write, best_dtype, box_corners, canvas, check_place, edge_filled, finish, hr_canvas, pixel_grid,
-    plate_box, project, quad_homography, resize, root, threads)
+from .core import (Draws, KSRError, atomic_write, best_dtype, box_corners, canvas, check_place, edge_filled, finish, hr_canvas,
+    pixel_grid, plate_box, project, quad_homography, resize, root, threads)
 from .degradation import expose, margin
 from .experiment import KSRNet, read_header, reads, weights_file
 from .metrics import rate_interval

@@ -40,8 +40,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import restorer as R, recognizer as P
-from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds, check_place, finish, say, converted, hr_canvas, mix, ready_torchvision,
-    reference_index, resize, root, seed_everything, show_frames)
+from .core import (KSRError, atomic_write, best_device, best_dtype, check_kinds, check_place, finish, say, converted, hr_canvas, mix,
+    ready_torchvision, reference_index, resize, root, seed_everything, show_frames)
 from .detector import (PhotoCrops, Detector, DetectorConfig, DetectorTask, Found, Photo, Scenes, counts_from, find, longest_side,
     loss_weights, quad_boxes, read_scenes, settle_norms)
 from .flow import disturbed_flow, end_point_error, flow_loss, flow_pairs, load_strictly, photometric_loss, supports, track_flow
@@ -503,7 +503,8 @@ def weights_file(
     folder = Path(__file__).resolve().parent/'weights' if '__file__' in globals() else root/'ksr'/'weights'
     for path in (Path(name), root/name, folder/f'{name}.safetensors'):
         if os.path.isfile(path): return path
-    raise KSRError(f'weights {str(name)!r}: no such file; expected one, or a name of {sorted(p.stem for p in folder.glob("*.safetensors"))}')
+    raise KSRError(f'weights {str(name)!r}: no such file; expected one, or a name of '
+        f'{sorted(p.stem for p in folder.glob("*.safetensors"))}')
 
 # %% ../nbs/17_experiment.ipynb #a1aa6277
 def read_header(

@@ -27,7 +27,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import recognizer as P
-from .core import KSRError, at_terminal, atomic_write, best_device, best_dtype, check_place, check_places, finish, first_interrupt, naming, say, threads
+from .core import (KSRError, at_terminal, atomic_write, best_device, best_dtype, check_place, check_places, finish, first_interrupt,
+    naming, say, threads)
 from .experiment import KSRNet, autocast, load_net, placed_by, reads, weights_file
 from .metrics import summary, table
 from .plates import alphabet, slots
@@ -77,7 +78,8 @@ class Reading:
 
     def as_dict(self) -> dict: # JSON-able, everything but the picture
         kept = {k: v for k, v in self.__dict__.items() if k not in ('restored', 'slots', 'problems', 'path', 'log_p', 'each')}
-        return kept | dict(slots=[s.__dict__ for s in self.slots], problems=[str(p) for p in self.problems], path=str(self.path) if self.path else None)
+        return kept | dict(slots=[s.__dict__ for s in self.slots], problems=[str(p) for p in self.problems],
+            path=str(self.path) if self.path else None)
 
 # %% ../nbs/18_reading.ipynb #545560ef
 def slot_table(
@@ -377,7 +379,7 @@ def read_tracks(self:Reader,
 # %% ../nbs/18_reading.ipynb #85f23201
 @patch
 def read(self:Reader,
-    frames, # a track folder, or a list of pictures of one plate: paths, Pillow pictures, uint8 arrays or tensors (3, h, w) or (h, w, 3) in RGB
+    frames, # a track folder, or pictures of one plate: paths, Pillow pictures, uint8 arrays or tensors (3, h, w) or (h, w, 3), RGB
 ) -> Reading:
     "Read one track; pictures at hand go through the same check and conversion as files"
     return self.read_alone(read_track(frames) if isinstance(frames, (str, Path)) else given_track(frames))
@@ -412,7 +414,8 @@ def refuse_breaking(
     names, # (name, where it is)
 ):
     "`KSRError` with a line for each name that a submission cannot hold"
-    said = [f'{str(path)!a}: its name does not fit into a line of a submission; expected one without comma, semicolon, line break and control characters' for name, path in names if breaks_line(name)]
+    expected = 'expected one without comma, semicolon, line break and control characters'
+    said = [f'{str(path)!a}: its name does not fit into a line of a submission; {expected}' for name, path in names if breaks_line(name)]
     if said: raise KSRError('\n'.join(said))
 
 def refuse_shared(
@@ -420,7 +423,8 @@ def refuse_shared(
 ):
     "`KSRError` if two tracks have one name, a line for each name with all its folders, or one has a name that no line can hold"
     refuse_breaking((p.resolve().name, p) for p in folders)
-    said = [f'{name}: is the name of {" and of ".join(map(str, some))}; expected one track of a name' for name, some in shared_names(folders).items()]
+    said = [f'{name}: is the name of {" and of ".join(map(str, some))}; expected one track of a name'
+        for name, some in shared_names(folders).items()]
     if said: raise KSRError('\n'.join(said))
 
 # %% ../nbs/18_reading.ipynb #5a6e4ec6
@@ -456,7 +460,8 @@ def write_restored(
 ):
     "The restored plate as PNG"
     if reading.restored is None: return
-    with atomic_write(Path(folder)/f'{reading.track}.png') as tmp: tmp.write_bytes(encode_image((reading.restored * 255).round().byte(), 'png'))
+    with atomic_write(Path(folder)/f'{reading.track}.png') as tmp:
+        tmp.write_bytes(encode_image((reading.restored * 255).round().byte(), 'png'))
 
 # %% ../nbs/18_reading.ipynb #53f80ef9
 @contextmanager
@@ -543,7 +548,8 @@ def as_kept(
 ) -> dict: # JSON-able
     "Everything but pictures and tables of probabilities"
     plain = {k: v for k, v in vars(reading).items() if k not in ('restored', 'log_p', 'each', 'crops')}
-    plain |= dict(slots=[vars(s) for s in reading.slots], problems=[vars(p) for p in reading.problems], path=str(reading.path) if reading.path else None)
+    plain |= dict(slots=[vars(s) for s in reading.slots], problems=[vars(p) for p in reading.problems],
+        path=str(reading.path) if reading.path else None)
     return plain | dict(kind=type(reading).__name__)
 
 def from_kept(
@@ -551,7 +557,8 @@ def from_kept(
 ) -> Reading: # of the same kind
     "The reading again"
     kinds = {c.__name__: c for c in (Reading, *Reading.__subclasses__())}
-    plain |= dict(slots=tuple(Slot(**s) for s in plain['slots']), problems=[Problem(**p) for p in plain['problems']], path=Path(plain['path']) if plain['path'] else None)
+    plain |= dict(slots=tuple(Slot(**s) for s in plain['slots']), problems=[Problem(**p) for p in plain['problems']],
+        path=Path(plain['path']) if plain['path'] else None)
     return kinds[plain.pop('kind')](**plain)
 
 def stamp(
@@ -586,36 +593,40 @@ class Journal:
             self.known[source], end = (end, known), end + len(line)
         self.file.truncate(end)
 
-    def get(self,
-        source:Path, # track folder or file
-    ) -> list: # of `Reading`, as they were; None where it must be read
-        "What is known of it"
-        at, known = self.known.get(os.path.realpath(source), (0, None))
-        if known is None or known != stamp(source): return None
-        self.file.seek(at)
-        readings = [from_kept(plain) for plain in json.loads(self.file.readline())[2]]
-        whole = not self.restored or all((Path(self.restored)/f'{r.track}.png').is_file() for r in readings if r.text)
-        return readings if whole else None
+# %% ../nbs/18_reading.ipynb #b1a0004b
+@patch
+def get(self:Journal,
+    source:Path, # track folder or file
+) -> list: # of `Reading`, as they were; None where it must be read
+    "What is known of it"
+    at, known = self.known.get(os.path.realpath(source), (0, None))
+    if known is None or known != stamp(source): return None
+    self.file.seek(at)
+    readings = [from_kept(plain) for plain in json.loads(self.file.readline())[2]]
+    whole = not self.restored or all((Path(self.restored)/f'{r.track}.png').is_file() for r in readings if r.text)
+    return readings if whole else None
 
-    def add(self,
-        source:Path, # track folder or file; None: nothing that can be read again
-        readings:list, # all of it
-    ):
-        "Keep what was read, if nothing failed"
-        if not self.path or source is None or any(r.failed for r in readings) or (known := stamp(source)) is None: return
-        with naming(self.path):
-            if self.file is None:
-                self.file = open(self.path, 'w+b')
-                self.file.write(json.dumps(self.settings).encode() + b'\n')
-            self.file.seek(0, os.SEEK_END)
-            self.file.write(json.dumps([os.path.realpath(source), known, list(map(as_kept, readings))]).encode() + b'\n')
-            self.file.flush()
+@patch
+def add(self:Journal,
+    source:Path, # track folder or file; None: nothing that can be read again
+    readings:list, # all of it
+):
+    "Keep what was read, if nothing failed"
+    if not self.path or source is None or any(r.failed for r in readings) or (known := stamp(source)) is None: return
+    with naming(self.path):
+        if self.file is None:
+            self.file = open(self.path, 'w+b')
+            self.file.write(json.dumps(self.settings).encode() + b'\n')
+        self.file.seek(0, os.SEEK_END)
+        self.file.write(json.dumps([os.path.realpath(source), known, list(map(as_kept, readings))]).encode() + b'\n')
+        self.file.flush()
 
-    def close(self,
-        done:bool, # is everything written where it belongs?
-    ):
-        if self.file: self.file.close()
-        if done and self.path: Path(self.path).unlink(missing_ok=True)
+@patch
+def close(self:Journal,
+    done:bool, # is everything written where it belongs?
+):
+    if self.file: self.file.close()
+    if done and self.path: Path(self.path).unlink(missing_ok=True)
 
 # %% ../nbs/18_reading.ipynb #b1a00006
 def one_by_one(
@@ -640,7 +651,8 @@ def refuse_inside(
     "`KSRError` where a file would lie among the frames of a track"
     inner = {os.path.realpath(p) for p in folders}
     for file in filter(None, files):
-        if os.path.dirname(os.path.realpath(file)) in inner: raise KSRError(f'{file}: lies in a track that is read; expected another folder')
+        if os.path.dirname(os.path.realpath(file)) in inner:
+            raise KSRError(f'{file}: lies in a track that is read; expected another folder')
 
 def journal_of(files, settings, resume, restored) -> Journal:
     "The journal beside the first file, if there is any"
@@ -679,6 +691,7 @@ def write_all(
         if stop.is_set(): break
     return n, failed
 
+# %% ../nbs/18_reading.ipynb #fb066e01
 def run_read(
     paths, # folders
     out='', json='', restored='', # where to write; empty: nowhere
@@ -696,11 +709,13 @@ def run_read(
     refuse_shared(folders), refuse_inside(folders, files)
     each = bool(json or others or judge)
     reader = Reader.from_pretrained(weights, device, corners=corners, restore=bool(restored), each=each, looks=looks)
-    settings = dict(weights=reader.weights, device=reader.device.type, corners=corners, looks=looks, each=each, restored=bool(restored)) | settings
+    settings = dict(weights=reader.weights, device=reader.device.type, corners=corners, looks=looks, each=each,
+        restored=bool(restored)) | settings
     journal, total, n = journal_of(files, settings, resume, restored), len(lost) + len(folders) + many, 0
     done = False
     try:
-        with (first_interrupt(stop), out_file(out) as line, json_file(json, reader.weights, reader.computed) as details, answers_file(answers) as row,
+        with (first_interrupt(stop), out_file(out) as line, json_file(json, reader.weights, reader.computed) as details,
+                answers_file(answers) as row,
                 tqdm(total=total, disable=not at_terminal(), leave=False, unit=' tracks') as bar):
             pairs = chain(one_by_one(reader, folders, lost, journal), others(reader, journal, stop) if others else ())
             n, failed = write_all(pairs, bar, stop, journal, judge, restored, (line, details, row))
@@ -740,7 +755,7 @@ def as_score(
 def summarise(
     scores, # of Score, all with a true text
 ) -> list: # rows of `summary`
-    "The measures over all tracks, by layout, scenario and width, intervals clustered by what tracks share; an unreadable track counts as wrong"
+    "Measures over all tracks, by layout, scenario and width; intervals clustered by what tracks share; an unreadable track is wrong"
     groups = dict(layout=[s.track.layout for s in scores], scenario=[s.track.scenario or '–' for s in scores])
     groups |= {'width': [s.width for s in scores], 'layout and width': [f'{s.track.layout} {s.width}' for s in scores]}
     labels, shared = shared_by([s.track for s in scores])
@@ -757,7 +772,8 @@ def evaluate_tracks(
     "Score the labelled tracks"
     folders, lost = found or find_folders(paths)
     scores, stop = [], stop or threading.Event()
-    bar = tqdm(read_folders(reader, folders, lost, labelled=True), total=len(lost) + len(folders), disable=not at_terminal(), leave=False, unit=' tracks')
+    bar = tqdm(read_folders(reader, folders, lost, labelled=True), total=len(lost) + len(folders), disable=not at_terminal(), leave=False,
+        unit=' tracks')
     for track, reading in bar:
         each(reading)
         scores.append(as_score(track, reading))
@@ -766,7 +782,8 @@ def evaluate_tracks(
             print(f'note: stopped after {len(scores)} of {bar.total}; what was read until then is scored', file=sys.stderr)
             break
     scored = [s for s in scores if s.track.text]
-    if not (scored or stop.is_set()): raise KSRError(f'{[str(p) for p in paths]}: no track with a text; expected annotations.json with "plate_text"')
+    if not (scored or stop.is_set()):
+        raise KSRError(f'{[str(p) for p in paths]}: no track with a text; expected annotations.json with "plate_text"')
     return summarise(scored) if scored else [], scores
 
 # %% ../nbs/18_reading.ipynb #6636ca39
@@ -786,7 +803,8 @@ def run_eval(
     with json_file(json, reader.weights, more) as add, first_interrupt(stop):
         more['table'], scores = evaluate_tracks(reader, paths, add, stop, (folders, lost))
         if scores: say(table(more['table']))
-    if lost := sum(not s.track.text for s in scores): print(f'note: {lost} of {len(scores)} tracks have no usable text and were not scored', file=sys.stderr)
+    if lost := sum(not s.track.text for s in scores):
+        print(f'note: {lost} of {len(scores)} tracks have no usable text and were not scored', file=sys.stderr)
     return 128 + signal.SIGINT if len(scores) < len(folders) else int(any(s.failed for s in scores))
 
 # %% ../nbs/18_reading.ipynb #da102a15
@@ -798,7 +816,7 @@ def ksr_eval(
     device:str='auto', # auto | cpu | cuda | mps
     roads:str='', # comma-separated, of joint and image: which reads to multiply; default: those of the network's variant
     looks:str='identity', # comma-separated, of identity, smaller, larger, darker, brighter: further views whose reads are multiplied
-    corners:str='found', # found by the rectifier, or given: those in annotations.json or corners.json beside the frames, where there are any, are read too; a rate that is reported never uses them
+    corners:str='found', # found; given: those of annotations.json or corners.json are read too, which no rate that is reported does
 ):
     "Recognition rate with its 95 % interval, characters, CER, confidence gap and ECE, per layout, scenario and width of the crop"
     finish(lambda: run_eval(paths, json, weights, device, roads, looks, corners))

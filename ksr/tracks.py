@@ -34,9 +34,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from .core import Draws, KSRError, Typical, at_terminal, atomic_write, canvas, check_place, finish, hr_canvas, mix, rectify, reference_index, resize, say
-from ksr.degradation import (PLATE_MM, PX_PER_MM, SCENE_MM, SCENE_ORIGIN_MM, Degraded, Theta, degrade, h264, lattice, look, sample_scene, sample_theta,
-    scene, tone)
+from .core import (Draws, KSRError, Typical, at_terminal, atomic_write, canvas, check_place, finish, hr_canvas, mix, rectify,
+    reference_index, resize, say)
+from .degradation import (PLATE_MM, PX_PER_MM, SCENE_MM, SCENE_ORIGIN_MM, Degraded, Theta, degrade, h264, lattice, look, sample_scene,
+    sample_theta, scene, tone)
 from .plates import alphabet, decode, encode, layout_names, random_style, random_text, render_plates, slots
 
 # %% ../nbs/04_tracks.ipynb #e4433d64
@@ -143,7 +144,8 @@ def from_pillow(
     "Check, decode, turn"
     check_size(*image.size, kind)
     try: image.load()
-    except Exception as e: raise KSRError(f'is damaged or truncated ({str(e) or type(e).__name__}); expected a complete image') from e # whatever a decoder raises
+    except Exception as e:
+        raise KSRError(f'is damaged or truncated ({str(e) or type(e).__name__}); expected a complete image') from e
     try: orientation = image.getexif().get(0x0112, 1) if turn else 1
     except Exception as e: raise KSRError(f'has broken EXIF data ({e}); expected the orientation there') from e
     n, said = getattr(image, 'n_frames', 1), [f'was turned as its EXIF orientation {orientation} says'] * (orientation in orientations)
@@ -221,7 +223,8 @@ def from_array(
     "A copy of an array that can mean one thing only, or `KSRError`"
     kept, shape = str(array.dtype).removeprefix('torch.'), tuple(array.shape)
     if kept != 'uint8': raise KSRError(f'holds numbers of the kind {kept}; expected uint8, 0 to 255')
-    if isinstance(array, Tensor) and (array.is_meta or array.layout != torch.strided): raise KSRError(f'is a tensor on {array.device}, {array.layout}; expected a plain one with values')
+    if isinstance(array, Tensor) and (array.is_meta or array.layout != torch.strided):
+        raise KSRError(f'is a tensor on {array.device}, {array.layout}; expected a plain one with values')
     first, last = (len(shape) == 3 and shape[k] == 3 for k in (0, -1))
     if first == last: raise KSRError(f'has the shape {" × ".join(map(str, shape))}; expected 3 × h × w or h × w × 3, and one of them only')
     check_size(*(shape[2], shape[1]) if first else (shape[1], shape[0]), kind)
@@ -235,8 +238,10 @@ def to_frame(
     "One picture, or `KSRError`"
     if isinstance(given, (str, Path)): return from_file(Path(given), kind)
     if isinstance(given, (np.ndarray, Tensor)): return from_array(given, kind), []
-    if not isinstance(given, Image.Image): raise KSRError(f'is of the type {type(given).__name__}; expected a path, a Pillow picture, a NumPy array or a tensor')
-    if given.mode in ('I', 'F'): raise KSRError(f'is a picture of the mode {given.mode}, whose white is not known; expected RGB or 8-bit grey')
+    if not isinstance(given, Image.Image):
+        raise KSRError(f'is of the type {type(given).__name__}; expected a path, a Pillow picture, a NumPy array or a tensor')
+    if given.mode in ('I', 'F'):
+        raise KSRError(f'is a picture of the mode {given.mode}, whose white is not known; expected RGB or 8-bit grey')
     return from_pillow(given, kind)
 
 # %% ../nbs/04_tracks.ipynb #be210004
@@ -255,7 +260,8 @@ def given_track(
         except KSRError as e: raise KSRError(f'frame {k}{f" ({frame})" if isinstance(frame, (str, Path)) else ""} {e}') from e
         found.append(picture)
         said += [Problem(name, f'frame {k}', note, 'note') for note in notes]
-    folders, files = ({f(Path(p)) for p in frames} if all(isinstance(p, (str, Path)) for p in frames) else set() for f in (lambda p: p.parent, lambda p: p.name))
+    folders, files = ({f(Path(p)) for p in frames} if all(isinstance(p, (str, Path)) for p in frames) else set()
+        for f in (lambda p: p.parent, lambda p: p.name))
     if len(folders) != 1 or len(files) < len(frames): return Track(name, found, problems=said)
     return Track(name, found, [Path(p).name for p in frames], path=folders.pop(), problems=said)
 
@@ -322,7 +328,8 @@ def check_text(
     if text in (None, ''): return None, [('has no "plate_text"; expected the text of the plate, which scoring needs', 'error')] * labelled
     if not isinstance(text, str): return None, [(f'"plate_text" is {text!r}; expected a string like "ABC1D23"', 'error')]
     clean = re.sub(r'[\s.·•‐‑–—-]', '', text)
-    if not re.fullmatch('[A-Za-z0-9]{7}', clean): return None, [(f'"plate_text" {text!r}; expected seven of A–Z and 0–9', 'error' if labelled else 'note')]
+    if not re.fullmatch('[A-Za-z0-9]{7}', clean):
+        return None, [(f'"plate_text" {text!r}; expected seven of A–Z and 0–9', 'error' if labelled else 'note')]
     clean = clean.upper()
     return clean, [(f'"plate_text" {text!r} was taken as {clean!r}', 'note')] * (clean != text)
 
@@ -379,7 +386,7 @@ def numbered(
     return sorted(((int(m[1]), p) for m, p in found if m), key=lambda f: (f[0], f[1].suffix.lower() != '.png', f[1].name))
 
 # %% ../nbs/04_tracks.ipynb #9e9bb1b3
-def _walk(path): # every folder at or below a path, once: [(folder, place of the folder above, is it a track or unreadable?)], those above first
+def _walk(path): # every folder at or below, once, those above first: [(folder, place of the one above, is it a track or unreadable?)]
     found, seen, todo = [], set(), [(path, None)]
     while todo:
         folder, above = todo.pop()
@@ -410,7 +417,8 @@ def find_tracks(
     "Every track at or below a path; `KSRError` if the path is no folder or holds none"
     path = Path(path)
     if not os.path.isdir(path):
-        raise KSRError(f'{path}: {"is a file" if os.path.exists(path) else "does not exist"}; expected a track folder or a folder above tracks')
+        found = 'is a file' if os.path.exists(path) else 'does not exist'
+        raise KSRError(f'{path}: {found}; expected a track folder or a folder above tracks')
     found = sorted(_find(path), key=lambda p: (p.resolve().name, str(p)))
     if not found: raise KSRError(f'{path}: holds no tracks; expected folders named track_* or holding lr-001.png, lr-002.png, … (or .jpg)')
     return found
@@ -447,7 +455,8 @@ def missing_frames(
     absent = max(first + expected - 1, *numbers) - first + 1 - len(set(numbers))
     if not absent: return []
     names = [f'lr-{n:03}' for n in islice((n for n in count(first) if n not in numbers), min(absent, 8))]
-    return [('', f'read with {len(numbers)} frames; expected {len(numbers) + absent}, without {", ".join(names)}{" …" * (absent > len(names))}', 'warning')]
+    lacking = ', '.join(names) + ' …' * (absent > len(names))
+    return [('', f'read with {len(numbers)} frames; expected {len(numbers) + absent}, without {lacking}', 'warning')]
 
 # %% ../nbs/04_tracks.ipynb #199889a8
 def read_track(
@@ -459,7 +468,8 @@ def read_track(
 ) -> Track:
     "Read what can be read; everything else is in `problems`. `KSRError` if no frame is left and `strict`"
     path = Path(path)
-    if not os.path.isdir(path): raise KSRError(f'{path}: {"is a file" if os.path.exists(path) else "does not exist"}; expected a track folder')
+    if not os.path.isdir(path):
+        raise KSRError(f'{path}: {"is a file" if os.path.exists(path) else "does not exist"}; expected a track folder')
     frames, said = read_frames(path)
     known, doubts = read_annotations(path, labelled)
     sharp, blurred = read_frames(path, 'hr') if hr else ([], [])
@@ -525,7 +535,7 @@ def to_canvas(
 @dataclass(frozen=True)
 class Batch:
     "Tracks as tensors; every tensor leads with the batch"
-    frames: Tensor # (B, T, 3, 32, 96) in [0, 1]: drawn ones on the plate's canvas by corners that are a little wrong, those from files stretched onto it as they are
+    frames: Tensor # (B, T, 3, 32, 96) in [0, 1]: drawn: on the plate's canvas by corners a little wrong; files: stretched onto it
     text: Tensor # (B, 7) class numbers; −1 where not known
     layout: Tensor # (B,) index into `layout_names`; −1 where not known
     native: Tensor = None # (B, T, 3, H, W) uint8, the frames as they are, in a padded buffer; zero outside size
@@ -900,10 +910,12 @@ def synthesise(out, n=100, seed=0, layout=None, scenario=None, severity='0,1', c
     "Write n drawn tracks; the arguments are those of `ksr_synth`. Yields the manifest's rows"
     if n < 1: raise KSRError(f'n = {n}: expected at least one track')
     for name, value in dict(layout=layout, scenario=scenario, codec=codec, role=role).items():
-        if value not in ((None,) if name != 'role' else ()) + tuple(synth_options[name]): raise KSRError(f'{name} {value!r}: expected one of {synth_options[name]}')
+        if value not in ((None,) if name != 'role' else ()) + tuple(synth_options[name]):
+            raise KSRError(f'{name} {value!r}: expected one of {synth_options[name]}')
     if hr not in (1, 5): raise KSRError(f'hr = {hr}: expected 5 or 1')
     sources, shared = synth_sources(seed, layout, scenario, severity=parse_severity(severity), role=role, steep=steep)
-    claim_folder(Path(out), dict(n=n, seed=seed, layout=layout, scenario=scenario, severity=severity, codec=codec, role=role, hr=hr, steep=steep))
+    claim_folder(Path(out), dict(n=n, seed=seed, layout=layout, scenario=scenario, severity=severity, codec=codec, role=role,
+        hr=hr, steep=steep))
     m = len(sources)
     for k in tqdm(range(0, n, synth_block * m), disable=not progress, leave=False):
         for j, data in enumerate(sources):
@@ -989,7 +1001,8 @@ def mark_table(
         with open(path, newline='', encoding='utf-8-sig') as file:
             table = csv.DictReader(file)
             header, rows = table.fieldnames or [], [(table.line_num, row) for row in table]
-    except (OSError, ValueError, csv.Error) as e: raise KSRError(f'{path}: cannot be read ({getattr(e, "strerror", None) or e}); expected a CSV table in UTF-8') from e
+    except (OSError, ValueError, csv.Error) as e:
+        raise KSRError(f'{path}: cannot be read ({getattr(e, "strerror", None) or e}); expected a CSV table in UTF-8') from e
     absent = [c for c in mark_columns[path.name] if c not in header]
     if absent: raise KSRError(f'{path}: has no column {", ".join(absent)}; expected {",".join(mark_columns[path.name])}')
     return path, rows
