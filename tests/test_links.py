@@ -1,6 +1,7 @@
 """Links lead somewhere: README, data/README, the changelog, model cards and the notebooks' markdown; every notebook stands on the map."""
-import json, re
+import ast, json, re
 from configparser import ConfigParser
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest, yaml
@@ -58,3 +59,37 @@ def test_citation_is_of_this_version():
     cff, settings = yaml.safe_load((root/'CITATION.cff').read_text(encoding='utf-8')), config['DEFAULT']
     assert (cff['version'], [a['name'] for a in cff['authors']], cff['title']) == (settings['version'], [settings['author']], settings['description'])
     assert cff['cff-version'] == '1.2.0' and 'doi' not in cff
+
+
+modules = {p.stem[3:]: p for p in notebooks if p.stem[:2].isdigit()}
+
+
+def used(path): # names of ksr's modules that a notebook imports
+    code = '\n'.join(re.sub(r'^\s*[%!].*$', '', ''.join(c['source']), flags=re.M) for c in cells(path) if c['cell_type'] == 'code')
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import): found |= {a.name.split('.')[1] for a in node.names if a.name.startswith('ksr.')}
+        elif isinstance(node, ast.ImportFrom) and node.module == 'ksr': found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or '').startswith('ksr.'): found.add(node.module.split('.')[1])
+    return found & set(modules)
+
+
+def ways(path): # the second cell of every notebook but the map: down to what it uses, up to what uses it
+    named = lambda paths: ', '.join(f'[{p.stem.replace("_", " ")}]({p.name})' for p in sorted(paths)) or 'nothing'
+    said = f'[Map](index.ipynb). Uses {named(modules[m] for m in used(path))}.'
+    if path.stem[:2].isdigit(): said += f' Used by {named(p for p in notebooks if path.stem[3:] in used(p) and p != path and p.stem != "index")}.'
+    return said
+
+
+@pytest.mark.parametrize('path', [p for p in notebooks if p.stem != 'index'], ids=lambda p: p.stem)
+def test_every_notebook_leads_to_its_neighbours(path):
+    assert ''.join(cells(path)[1]['source']) == ways(path), f'run {Path(__file__).relative_to(root)} to write it anew'
+
+
+if __name__ == '__main__': # write the cells of `ways`
+    for path in notebooks:
+        if path.stem == 'index': continue
+        nb, said = json.loads(path.read_text(encoding='utf-8')), ways(path)
+        if nb['cells'][1]['id'] != 'ways0000': nb['cells'].insert(1, dict(cell_type='markdown', id='ways0000', metadata={}, source=[]))
+        nb['cells'][1]['source'] = [said]
+        path.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8')
