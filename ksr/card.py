@@ -48,7 +48,7 @@ def rate_text(
     return f'{rate:.3f} ({interval[0]:.3f}–{interval[1]:.3f})'
 
 set_names = {
-    'bench': '`data/bench`, drawn, libjpeg and libx264, all severities, a third steep',
+    'bench': '`data/bench`, synthetic, libjpeg and libx264, all severities, a third steep',
     'br_dev': '`br_dev`, 55 real old-Brazilian plates through another camera model',
     'mercosur_dev': '`mercosur_dev`, 150 real Mercosur plates, rectified by hand',
     'mercosur_steep_dev': '`mercosur_steep_dev`, the same as photographed, up to 30°',
@@ -59,7 +59,7 @@ def rate_rows(
     record:dict, # an evaluation's metrics.json
 ) -> list: # (what, row of `ksr.metrics.summary`)
     "What the table of rates lists"
-    rows = [('drawn, role `test`, all severities, half of them steep', record['reading'][0])]
+    rows = [('synthetic, role `test`, all severities, half of them steep', record['reading'][0])]
     for name, label in set_names.items():
         wanted = ('all', *distances) if name == 'bench' else tuple(distances)
         of = {r['group']: r for r in record['folders'].get(name, []) if r['group'] in wanted}
@@ -155,8 +155,8 @@ def page_values(
     record, header, learning = read_json(record_file(weights)), read_header(weights), read_json(learning_file())
     sha, facts = record['facts']['sha256'], record['facts']
     values = {'sha': sha, 'sha.short': f'{sha[:8]}…{sha[-4:]}', 'parameters': f"{int(facts['parameters']) / 1e6:.2f}"}
-    values |= {f'drawn.{k}': f"{record['settings'][k]:,}" for k in ('tracks', 'seed')} | {'version': facts['ksr']}
-    values |= {f'ece.{name}': f"{rows[0]['ece']:.3f}" for name, rows in (record['folders'] | dict(drawn=record['reading'])).items()}
+    values |= {f'synthetic.{k}': f"{record['settings'][k]:,}" for k in ('tracks', 'seed')} | {'version': facts['ksr']}
+    values |= {f'ece.{name}': f"{rows[0]['ece']:.3f}" for name, rows in (record['folders'] | dict(synthetic=record['reading'])).items()}
     marked = [r for r in record['photos'] if r['corners'] == 'marked']
     values |= {f"marked.{r['width']}": rate_text(r['recognition_rate'], r['interval']) for r in marked}
     values |= {f'made.{part}': said for part, said in header['made_of'].items()}

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['scripts', 'carries', 'face_shape', 'search_room', 'slack', 'doubtful', 'sizes', 'most_read', 'sure', 'colours',
            'way_row', 'read_photo', 'Frame', 'reason', 'open_clip', 'to_picture', 'decoded', 'clip_seconds', 'Clip',
-           'judged', 'of_size', 'clip_writer', 'write_clip', 'between_keys', 'plate_view', 'drawn_plates', 'backdrop',
-           'paste', 'DrawnClip', 'covers', 'drawn_clip', 'thumbnail', 'found_none', 'oracle', 'sample_photo',
-           'sample_clip', 'write_samples', 'load_finder', 'Cut', 'cut_out', 'normal', 'gray', 'face_of', 'likeness',
-           'moved', 'corners_near', 'snapped', 'Step', 'seen_at', 'carried_on', 'Sighting', 'ClipTrack', 'sighted',
-           'kept', 'Motion', 'grown_boxes', 'overlap', 'matched', 'Following', 'inside', 'Follower', 'Plate',
+           'judged', 'of_size', 'clip_writer', 'write_clip', 'between_keys', 'plate_view', 'synthetic_plates',
+           'backdrop', 'paste', 'DrawnClip', 'covers', 'synthetic_clip', 'thumbnail', 'found_none', 'oracle',
+           'sample_photo', 'sample_clip', 'write_samples', 'load_finder', 'Cut', 'cut_out', 'normal', 'gray', 'face_of',
+           'likeness', 'moved', 'corners_near', 'snapped', 'Step', 'seen_at', 'carried_on', 'Sighting', 'ClipTrack',
+           'sighted', 'kept', 'Motion', 'grown_boxes', 'overlap', 'matched', 'Following', 'inside', 'Follower', 'Plate',
            'candidates', 'follow', 'PlateReading', 'crop_to_picture', 'in_picture', 'crops_of', 'sighting_facts',
            'contradiction', 'read_plate', 'overlapped', 'plates_in_photo', 'one_sighting', 'file_sha256', 'is_photo',
            'Reads', 'file_reading', 'clip_tracks', 'read_file', 'parse_mark', 'parse_time', 'check_inside',
@@ -115,7 +115,8 @@ def clip_seconds(
 ) -> float: # 0 where the header does not say
     "How long the pictures go on; Matroska says it in a tag, and the whole file may be longer for its sound"
     if stream.duration: return float(stream.duration * stream.time_base)
-    if found := re.fullmatch(r'(\d+):(\d+):([\d.]+)', stream.metadata.get('DURATION', '')): return sum(float(n) * u for n, u in zip(found.groups(), (3600, 60, 1)))
+    if found := re.fullmatch(r'(\d+):(\d+):([\d.]+)', stream.metadata.get('DURATION', '')):
+        return sum(float(n) * u for n, u in zip(found.groups(), (3600, 60, 1)))
     return (container.duration or 0) / av.time_base if len(container.streams) == 1 else 0.
 
 class Clip:
@@ -142,7 +143,8 @@ class Clip:
         with open_clip(self.path) as (container, stream):
             if seek: container.seek(max(0, round((seek + self.start) / stream.time_base)), stream=stream)
             for frame in decoded(container, stream, lost.append):
-                stamp = frame.time if container.format.name != 'avi' or frame.dts is None else float(frame.dts * frame.time_base) # AVI knows no other order
+                stamp = frame.time if container.format.name != 'avi' or frame.dts is None else float(frame.dts
+                    * frame.time_base) # AVI knows no other order
                 now = max(now + 1 / self.rate, 0.) if stamp is None or stamp - self.start <= now else stamp - self.start
                 yield Frame(to_picture(frame), first + done + len(lost), now)
                 done += 1
@@ -185,8 +187,10 @@ def clip_writer(
         try:
             video = av.open(str(tmp), 'w')
             stream = video.add_stream('libx264', rate=Fraction(rate).limit_denominator(1001), options={
-                'crf': str(crf), 'preset': 'veryfast', 'threads': '1', 'x264-params': 'sync-lookahead=0:rc-lookahead=0:mbtree=0'}) # the same pictures, the same bytes
-        except (av.FFmpegError, ValueError) as e: raise KSRError(f'{path}: no kind of video file that holds H.264; expected .mp4, .mkv or .mov') from e
+                'crf': str(crf), 'preset': 'veryfast', 'threads': '1',
+                    'x264-params': 'sync-lookahead=0:rc-lookahead=0:mbtree=0'}) # the same pictures, the same bytes
+        except (av.FFmpegError, ValueError) as e:
+            raise KSRError(f'{path}: no kind of video file that holds H.264; expected .mp4, .mkv or .mov') from e
         with video:
             stream.pix_fmt, stream.codec_context.time_base = 'yuv420p', ticks
             def add(picture, time):
@@ -244,7 +248,7 @@ def plate_view(
     return place @ view
 
 # %% ../nbs/19_clips.ipynb #19a00029
-def drawn_plates(
+def synthetic_plates(
     seed:int, # another seed, other plates
     n:int, # how many
     role:str='test', # of their texts, see `ksr.tracks`
@@ -306,7 +310,7 @@ def covers(
     return any(bool(m[y, x]) for m in masks for x, y in points.long().tolist() if 0 <= y < m.shape[0] and 0 <= x < m.shape[1])
 
 # %% ../nbs/19_clips.ipynb #19a00032
-def drawn_clip(
+def synthetic_clip(
     seed:int=0, # another seed, other plates and another background
     script='approach', # a name of `scripts`, or one's own
     seconds:float=2., # length
@@ -316,7 +320,7 @@ def drawn_clip(
 ) -> DrawnClip:
     "Plates on their ways before a background that stands still"
     paths, n = scripts[script] if isinstance(script, str) else script, max(1, round(seconds * rate))
-    textures, texts, layouts = drawn_plates(seed, len(paths)) if paths else (torch.zeros(0, 4, 140, 320), [], [])
+    textures, texts, layouts = synthetic_plates(seed, len(paths)) if paths else (torch.zeros(0, 4, 140, 320), [], [])
     draws = Draws(role_seed(seed, 'test') + 1, [0])
     behind, plate = backdrop(draws, size), (box_corners((0., 0., *map(float, PLATE_MM))) - torch.tensor(PLATE_MM) / 2).double()
     pictures, corners, visible = [], torch.zeros(len(paths), n, 4, 2), torch.zeros(len(paths), n, dtype=torch.bool)
@@ -351,7 +355,7 @@ def oracle(
     miss:float=0., # share of plates that are missed
     seed:int=0, # of both
 ): # picture → `Found`
-    "A detector that knows where the drawn plates are"
+    "A detector that knows where the synthetic plates are"
     known, draws = thumbnail(clip.pictures), Draws(seed, range(len(clip.pictures)))
     noise, there = off * draws.normal(len(clip.texts), 4, 2), clip.visible & ~draws.flip(miss, len(clip.texts)).T
     def find(picture):
@@ -366,11 +370,11 @@ def oracle(
 def sample_photo() -> DrawnClip:
     "A photograph of three plates"
     keys = [(.27, .3, 120, 20, 10, -4), (.72, .42, 90, -25, 5, 6), (.42, .78, 150, 5, 20, 2)]
-    return drawn_clip(37, [[(0, *k)] for k in keys], .04, (480, 640))
+    return synthetic_clip(37, [[(0, *k)] for k in keys], .04, (480, 640))
 
 def sample_clip() -> DrawnClip:
     "A clip of two plates that cross"
-    return drawn_clip(36, 'crossing', 1.4)
+    return synthetic_clip(36, 'crossing', 1.4)
 
 def write_samples(
     folder, # data/sample-media
@@ -453,7 +457,9 @@ def likeness(
 
 # %% ../nbs/19_clips.ipynb #19a00047
 search_room = (12, 24) # rows, columns of the face's canvas on either side
-slack, doubtful, sizes = .03, .06, (1., .96, 1.04) # likeness that the network's corners may fall short by; the doubt, as a share of the width, from which they are not asked for; sizes that are tried
+slack = .03 # likeness that the network's corners may fall short by
+doubtful = .06 # doubt, as a share of the width, from which they are not asked for
+sizes = (1., .96, 1.04) # that are tried
 
 def moved(
     picture:Tensor, # (3, h, w) uint8
@@ -818,7 +824,7 @@ class PlateReading(Reading):
     span:tuple = () # seconds: where it was seen first and last; empty in a photograph
     frames_seen:int = 0 # in how many frames it was followed
     ended:str = '' # why no further
-    sightings:list = field(default_factory=list) # for each crop that was read: file, frame, time, box, corners in the picture, width, sharpness, score
+    sightings:list = field(default_factory=list) # for each crop that was read: `sighting_facts`
     disagree:list = field(default_factory=list) # files of crops that are sure of another text
     same_as:str = None # an earlier plate of the file with the same text
     crops:Track = None # what was read
@@ -1039,7 +1045,9 @@ def parse_mark(
 ) -> Tensor: # (4, 2) px
     "The corners of a marked plate, or `KSRError`"
     try: return parse_corners(';'.join(str(text).replace(';', ' ').split())).float()
-    except KSRError as e: raise KSRError(f"corners {text!r}: expected x,y x,y x,y x,y (a plate's corners, clockwise from its top left), found or given") from e
+    except KSRError as e:
+        expected = "x,y x,y x,y x,y (a plate's corners, clockwise from its top left), found or given"
+        raise KSRError(f'corners {text!r}: expected {expected}') from e
 
 def parse_time(
     text, # 12.4s | 12.4 | 1:02.5
@@ -1220,8 +1228,8 @@ def annotated(
     shown = {r.key: r for r in readings if r.text}
     if is_photo(path):
         plates = [(torch.tensor(list(r.sightings[0]['corners'].values())), label(r), k) for k, r in enumerate(shown.values())]
-        drawn, fmt = draw_plates(read_photo(path), plates), 'png' if Path(out).suffix.lower() == '.png' else 'jpg'
-        with atomic_write(out) as tmp: tmp.write_bytes(encode_image(drawn, fmt))
+        synthetic, fmt = draw_plates(read_photo(path), plates), 'png' if Path(out).suffix.lower() == '.png' else 'jpg'
+        with atomic_write(out) as tmp: tmp.write_bytes(encode_image(synthetic, fmt))
         return
     clip, rows = Clip(path), iter(ways)
     row = next(rows, None)

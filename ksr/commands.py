@@ -148,13 +148,13 @@ def asked_judge(
 def check_reports(
     reports, tracks, # folders, as given
     folders, media, # of `sort_paths`
-    looks, # as given
+    tta, # as given
 ):
     "`KSRError` where no report could be written"
     if not reports: return
     if media and not tracks:
         raise KSRError(f'--report {reports}: expected --tracks FOLDER with it: reports of plates in pictures are of what was cut out')
-    if looks != 'identity': raise KSRError(f'--looks {looks}: expected identity with --report')
+    if tta != 'identity': raise KSRError(f'--tta {tta}: expected identity with --report')
     check_report_folder(reports, [*folders, *media])
 
 def cut_out(
@@ -172,7 +172,7 @@ def run(
     weights='small', device='auto', corners='found', at='', # which reader, whose corners
     frames=most_read, every=Following.every, # of a clip
     error_rate=0., answers='', # wanted, and where to write the answers
-    looks='identity', resume=False, # further views; take up what was stopped?
+    tta='identity', resume=False, # further views; take up what was stopped?
     reports='', command=(), # folder for an evidence report a track; what stands there as the command
 ) -> int: # exit code
     "What `ksr_read` does"
@@ -181,12 +181,12 @@ def run(
     refuse_same_names(media)
     marked, at = check_request(folders, media, corners, at, annotated_file)
     if frames < 1: raise KSRError(f'--frames {frames}: expected 1 or more')
-    if error_rate and looks != 'identity':
-        raise KSRError(f'--looks {looks}: expected identity with --error-rate, whose thresholds know no other view')
+    if error_rate and tta != 'identity':
+        raise KSRError(f'--tta {tta}: expected identity with --error-rate, whose thresholds know no other view')
     if resume and annotated_file: raise KSRError('--resume: expected no --annotated with it')
-    check_reports(reports, tracks, folders, media, looks)
+    check_reports(reports, tracks, folders, media, tta)
     stop, following = threading.Event(), Following(every=every)
-    rest = dict(judge=asked_judge(weights, error_rate, answers), answers=answers, looks=looks, resume=resume, stop=stop, many=len(media))
+    rest = dict(judge=asked_judge(weights, error_rate, answers), answers=answers, tta=tta, resume=resume, stop=stop, many=len(media))
     rest['settings'] = dict(error_rate=error_rate, frames=frames, every=every, marked=str(corners), at=at, tracks=bool(tracks))
     for note in notes: print(note, file=sys.stderr)
     corners = corners if marked is None else 'found'
@@ -227,12 +227,12 @@ def ksr_read(
     every:int=Following.every, # the detector sees one frame of a clip in so many
     error_rate:float=0., # or --error-rate; 0.01: read, needs review or cannot be read, with so many wrong among the read; 0: every text
     answers:str='', # with --error-rate: every track's answer, what is open, the alternatives and the reason, as CSV
-    looks:str='identity', # identity, smaller, larger, darker, brighter, comma-separated: views of each frame whose reads are multiplied
+    tta:str='identity', # identity, smaller, larger, darker, brighter, comma-separated: views of each frame whose reads are multiplied
     resume:bool=False, # go on where the same command was stopped; done is what stands in the journal beside --json, --out or --answers
     report:str='', # folder for an evidence report a track, as HTML and JSON: see `ksr_verify`
 ):
     "Read number plates from tracks of tiny frames, from photographs and from clips"
     asked = partial(run, paths, out, json, restored, tracks, annotated, weights, device, corners, at, frames, every, error_rate, answers,
-        looks, resume,
+        tta, resume,
         report, [Path(sys.argv[0]).name, *sys.argv[1:]])
     finish(asked, 'stopped at once; files are as they were, and the same command with --resume goes on from its journal, if there is one')

@@ -482,7 +482,7 @@ def random_blur(
     severity:Tensor, # (B,)
     width:Tensor, # (B,) plate width, px: distant plates are blurred more
 ) -> tuple: # taps (B, T, 3, 2), sigma (B, T, 2), native px
-    "Lens, focus and motion, which differ between tracks and wander within them"
+    "Lens, focus and motion, which differ between tracks and change within them"
     u, n = draws.uniform(0, 1, 6)[..., None].unbind(1), draws.normal(4, T).unbind(1)
     s, far, some = severity[:, None], (45 / width).clamp(min=.5)[:, None], faults(severity)[:, None]
     lens = 0.33 * far + (0.12 + 0.33 * s) * u[0] + torch.zeros_like(n[0])
@@ -556,13 +556,13 @@ def random_tone(
     severity:Tensor, # (B,)
     far:Tensor, # (B,) bool: scenario B, with nights and infrared; A is daylight
 ) -> tuple: # level (B,), gain (B, T, 3), gamma (B, T), lift (B, T), gray (B,), night (B,) bool
-    "Exposure of a track, its wander of 2–17 grey levels, flips, colour cast, haze"
+    "Exposure of a track, its flicker of 2–17 grey levels, flips, colour cast, haze"
     s, u = severity, draws.uniform(0, 1, 8).unbind(-1)
     night = far & (u[0] < .4)
     level = torch.where(night, 0.2 + 0.35 * u[1], 0.3 + (0.25 + 0.2 * s) * u[1])
-    wander = (faults(s) * (0.01 + (0.02 + 0.07 * s) * u[2]))[:, None] * draws.normal(T)
+    flicker = (faults(s) * (0.01 + (0.02 + 0.07 * s) * u[2]))[:, None] * draws.normal(T)
     flips = draws.flip(.5, T) & (u[3] < 0.25 * s)[:, None]
-    exposure = wander.exp() * torch.where(flips, 0.45 + 0.35 * u[4][:, None], 1.)
+    exposure = flicker.exp() * torch.where(flips, 0.45 + 0.35 * u[4][:, None], 1.)
     cast = (draws.normal(3) * 0.05)[:, None] * (1 + 2 * (u[5] < .2)[:, None, None])
     balance = cast + draws.normal(T, 3) * 0.008 * faults(s)[:, None, None]
     lift = (0.3 * s * u[6] ** 2 * level)[:, None].expand(-1, T)

@@ -354,7 +354,7 @@ class DetectorTask(nn.Module):
         return sum(weights[k] * v for k, v in losses.items()), {k: v.detach() for k, v in losses.items()}, figures
 
 # %% ../nbs/06_detector.ipynb #d607200
-PLATE_PX = (65, 200) # (h, w) of a drawn plate's texture
+PLATE_PX = (65, 200) # (h, w) of a synthetic plate's texture
 
 def overlap_any(
     box:list, # left, top, right, bottom
@@ -558,7 +558,7 @@ def seen_share(
 def plan_pane(
     g:np.random.Generator,
     plan:Plan,
-    photo, # Photo or None: a drawn background
+    photo, # Photo or None: a synthetic background
     pane:tuple,
 ):
     "A photograph's view, and what becomes of its plates: half stay, a third are drawn anew, the rest are covered"
@@ -574,13 +574,14 @@ def plan_pane(
 
 def plan_scene(
     g:np.random.Generator,
-    photos:list, # of Photo; empty: drawn backgrounds only
+    photos:list, # of Photo; empty: synthetic backgrounds only
     size:int, # of the canvas, px
-    drawn:float=.12, # share of drawn backgrounds beside photographs
+    synthetic:float=.12, # share of synthetic backgrounds beside photographs
 ) -> Plan:
     "Panes, then plates and signs anywhere"
     plan = Plan()
-    for pane in split_panes(g, size): plan_pane(g, plan, photos[g.integers(len(photos))] if photos and g.random() > drawn else None, pane)
+    for pane in split_panes(g, size):
+        plan_pane(g, plan, photos[g.integers(len(photos))] if photos and g.random() > synthetic else None, pane)
     taken = [quad_boxes(q).tolist() for q in [*plan.quads, *(q for _, q, _ in plan.things)]]
     several = g.choice(4, p=(.45, .3, .17, .08)) if photos else g.integers(0, 5)
     for plate in [False] * g.integers(0, 5) + [True] * several:
@@ -671,10 +672,10 @@ def photographed(
 @dataclass(frozen=True)
 class Scenes:
     "An endless, numbered supply of composed scenes"
-    photos:tuple = () # of Photo, the train part; empty: drawn backgrounds only
+    photos:tuple = () # of Photo, the train part; empty: synthetic backgrounds only
     seed:int = 0 # another seed, other scenes
     size:int = 320 # px a side, a multiple of 32
-    role:str = 'train' # of the drawn plates' texts, one of ksr.tracks' roles
+    role:str = 'train' # of the synthetic plates' texts, one of ksr.tracks' roles
     cache:dict = field(default_factory=dict, compare=False, repr=False) # name → shrunk versions
 
     def __post_init__(self):
@@ -699,9 +700,9 @@ class Scenes:
         plans = [plan_scene(g, self.photos, self.size) for g in generators]
         numbers = [(i * 64 + k, plate) for i, plan in zip(indices, plans) for k, (plate, _, _) in enumerate(plan.things)]
         plates, signs = ([n for n, plate in numbers if plate == wanted] for wanted in (True, False))
-        drawn_plates = iter(draw_plates(seed, plates, self.role) if plates else [])
-        drawn_signs = iter(draw_signs(Draws(mix(seed, 4), signs)) if signs else [])
-        textures = (next(drawn_plates if plate else drawn_signs) for _, plate in numbers)
+        synthetic_plates = iter(draw_plates(seed, plates, self.role) if plates else [])
+        synthetic_signs = iter(draw_signs(Draws(mix(seed, 4), signs)) if signs else [])
+        textures = (next(synthetic_plates if plate else synthetic_signs) for _, plate in numbers)
         images = [photographed(g, paint_scene(g, plan, textures, self.levels, self.size)) for g, plan in zip(generators, plans)]
         quads = [torch.stack(p.quads) if p.quads else torch.empty(0, 4, 2) for p in plans]
         scene = torch.cat([torch.full((len(q),), k) for k, q in enumerate(quads)])
@@ -818,7 +819,7 @@ def find(
     net:Detector, # in eval mode
     picture:Tensor, # (3, h, w) uint8, of any size
     threshold:float=counts_from, # smallest score, in (0, 1)
-    looks:tuple=(320, 640, 1280), # longest sides at which the picture is looked at, px; it is never enlarged
+    sides:tuple=(320, 640, 1280), # longest sides at which the picture is looked at, px; it is never enlarged
     overlap:float=.5, # IoU above which two finds are one plate
 ) -> Found:
     "The plates of a picture"
@@ -826,7 +827,7 @@ def find(
         raise KSRError(f'picture of {tuple(picture.shape)}, {picture.dtype}: expected (3, h, w) uint8')
     if not 0 < threshold < 1: raise KSRError(f'threshold {threshold}: expected a number between 0 and 1')
     size = torch.tensor(picture.shape[:0:-1])
-    seen = [look(net, picture, min(threshold, heard_from), side) for side in sorted({min(side, int(size.max())) for side in looks})]
+    seen = [look(net, picture, min(threshold, heard_from), side) for side in sorted({min(side, int(size.max())) for side in sides})]
     every = Found(*(torch.cat([getattr(s, k) for s in seen]) for k in ('boxes', 'corners', 'scores')))
     middle = every.corners.mean(1)
     every = every[((middle >= 0) & (middle <= size)).all(1)]
@@ -871,13 +872,13 @@ def photo_crop(
 
 @dataclass(frozen=True)
 class PhotoCrops:
-    "Drawn tracks and, in every other batch, plates of photographs with their corners and no text"
-    drawn:SyntheticTracks
+    "Synthetic tracks and, in every other batch, plates of photographs with their corners and no text"
+    synthetic:SyntheticTracks
     photos:tuple # of Photo
 
     def track(self, number:int, T:int) -> Track:
         "One plate, cut out T times"
-        generator = torch.Generator().manual_seed(mix(role_seed(self.drawn.seed, self.drawn.role), number))
+        generator = torch.Generator().manual_seed(mix(role_seed(self.synthetic.seed, self.synthetic.role), number))
         photo = self.photos[torch.randint(len(self.photos), (), generator=generator)]
         k = torch.randint(len(photo.corners), (), generator=generator).item()
         frames, quads = zip(*(photo_crop(photo, k, generator) for _ in range(T)))
@@ -886,10 +887,10 @@ class PhotoCrops:
 
     def __call__(self, indices, severity=None, frames=None) -> Batch:
         "The tracks with these numbers; the first of them decides whether they are drawn"
-        numbers, T = list(indices), frames or self.drawn.T
-        if numbers[0] // len(numbers) % 2 == 0: return self.drawn.batch(numbers, severity, frames)
-        return collate([self.track(i, T) for i in numbers], T).to(self.drawn.device)
+        numbers, T = list(indices), frames or self.synthetic.T
+        if numbers[0] // len(numbers) % 2 == 0: return self.synthetic.batch(numbers, severity, frames)
+        return collate([self.track(i, T) for i in numbers], T).to(self.synthetic.device)
 
     def identity(self) -> dict:
         "What they depend on"
-        return dict(source='PhotoCrops', drawn=self.drawn.identity(), photos=len(self.photos), sha256=photos_digest(self.photos))
+        return dict(source='PhotoCrops', synthetic=self.synthetic.identity(), photos=len(self.photos), sha256=photos_digest(self.photos))

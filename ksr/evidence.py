@@ -326,7 +326,7 @@ class Second(NamedTuple):
 def own_second(
     net:KSRNet, # its PARSeq counts
 ) -> Second:
-    "The recogniser that lies beside the joint reader"
+    "The recognizer that lies beside the joint reader"
     @torch.no_grad()
     def read(pictures):
         got = P.read(P.masked_log_probs(net.recognizer(pictures.to(next(net.parameters()).device), 1)).cpu())
@@ -451,7 +451,7 @@ def measured_rows(
     if not record.is_file(): return []
     found = json.loads(record.read_text(encoding='utf-8'))
     if found['facts']['sha256'] != weights: return []
-    sets = {f'drawn, role test, seed {found["settings"]["seed"]}': found['reading']} | found['folders']
+    sets = {f'synthetic, role test, seed {found["settings"]["seed"]}': found['reading']} | found['folders']
     kept = ('n', 'recognition_rate', 'interval', 'characters', 'ece', 'confidence_gap')
     return [dict(set=name) | {k: rows[0][k] for k in kept} for name, rows in sets.items()]
 
@@ -505,7 +505,8 @@ limits = (
     'A picture that explains the frames need not be the only one: characters that look alike at this size explain them alike. '
         'What no frame determines is marked.',
     'The reader knows the two Brazilian layouts, LLLDDDD and LLLDLDD, in one row, and nothing else.',
-    'The reader was trained and calibrated on drawn plates. On real ones its probabilities are off by what the table of measurements says.',
+    'The reader was trained and calibrated on synthetic plates. On real ones its probabilities are off '
+    'by what the table of measurements says.',
     'Homographies, blur and noise are estimates from the same frames. Blur and sharpening can stand for one another.',
     'A score compares the picture with the other frames: where all frames are bad, many pictures explain them.',
     'This report is no signature. Its verification shows that it follows from these inputs, these weights and this code, '
@@ -551,12 +552,12 @@ def steps_of(examiner:Examiner, seen:Seen) -> list: # of dict(step, parameters)
     net, trust, reading = examiner.reader.net, examiner.trust, seen.reading
     box = dict(canvas=list(canvas), plate_on_it=list(plate_box))
     levels = {f'least {kind} probability': trust.threshold(kind, examiner.error_rate) for kind in ('text', 'character')} if trust else {}
-    how = dict(network=f'{net.variant}/{net.size}', roads=list(net.roads), join=net.join, exponent=net.exponent)
+    how = dict(network=f'{net.variant}/{net.size}', branches=list(net.branches), join=net.join, exponent=net.exponent)
     rows = {
         'decode the frames to 8-bit RGB': dict(frames=reading.frames_used),
         'find the plate in every frame, all frames together': dict(corners=examiner.reader.corners, placed=reading.placed),
         'resample every frame once onto the canvas, bicubic': box,
-        'read all frames': how | dict(looks=examiner.reader.looks),
+        'read all frames': how | dict(tta=examiner.reader.tta),
         'read every frame alone, and all but each': {},
         'restore': dict(picture=list(hr_canvas)),
         'answer': dict(error_rate=examiner.error_rate) | levels,
@@ -626,12 +627,12 @@ def answer_facts(seen:Seen) -> dict: # answer, reading
     "What was answered, and what was read"
     r, said = seen.reading, seen.said and {k: v for k, v in seen.said.items() if k not in ('sets', 'ratios', 'error_rate')}
     reading = {k: getattr(r, k) for k in ('text', 'layout', 'layout_probability', 'confidence', 'placed')}
-    roads = {k: dict(zip(('text', 'confidence'), v)) for k, v in r.roads.items()}
-    return dict(answer=said, reading=reading | dict(roads=roads, problems=[str(p) for p in r.problems], slots=slot_rows(seen)))
+    branches = {k: dict(zip(('text', 'confidence'), v)) for k, v in r.branches.items()}
+    return dict(answer=said, reading=reading | dict(branches=branches, problems=[str(p) for p in r.problems], slots=slot_rows(seen)))
 
 def settings_of(examiner:Examiner) -> dict:
     "What was chosen"
-    known = dict(corners=examiner.reader.corners, looks=examiner.reader.looks, error_rate=examiner.error_rate)
+    known = dict(corners=examiner.reader.corners, tta=examiner.reader.tta, error_rate=examiner.error_rate)
     sets = examiner.trust.error if examiner.trust else None
     return known | dict(set_error=sets, second_sure=sure, limit=limit, shown_residual=shown_residual)
 

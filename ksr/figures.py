@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sky', 'green', 'yellow', 'blue', 'vermillion',
-           'purple', 'grey', 'pale', 'looks', 'set_labels', 'digits', 'escapes', 'column_width', 'text_width', 'style',
+           'purple', 'grey', 'pale', 'tta', 'set_labels', 'digits', 'escapes', 'column_width', 'text_width', 'style',
            'measures', 'angles', 'distances', 'places', 'picture_names', 'map_shapes', 'refuse_unless', 'check_set',
            'load_record', 'load_records', 'mean_interval', 'set_figures', 'Pooled', 'same_tracks', 'pool_seeds',
            'pooled_interval', 'seeds_text', 'absent', 'present', 'over_seeds', 'reading_columns', 'picture_columns',
            'main_table', 'seeds_table', 'Look', 'look', 'order', 'cell', 'cells', 'escaped', 'heading_lines',
            'latex_table', 'compare', 'neighbour_tests', 'new_figure', 'styled', 'save_figure', 'preview', 'rate_bars',
-           'spoiled_sets', 'spoiled_curves', 'risk_coverage_curves', 'texts_of', 'confusion_figure', 'covers',
+           'corrupted_sets', 'corrupted_curves', 'risk_coverage_curves', 'texts_of', 'confusion_figure', 'covers',
            'free_place', 'beside', 'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve', 'power_law',
            'load_learning', 'learning_curve', 'load_history', 'training_curves', 'Pictures', 'read_image',
            'missing_files', 'load_pictures', 'show_read', 'inches', 'qualitative_strip', 'load_maps', 'maps_figure',
@@ -227,8 +227,8 @@ def picture_columns(
 def main_table(
     records:dict, # name → record
     names=('bench', 'br_dev'), # of the sets that are read
-    systems=None, # which, in order; default: all, in the order of `looks`
-    pictures:str='drawn', # the set with aligned truth
+    systems=None, # which, in order; default: all, in the order of `tta`
+    pictures:str='synthetic', # the set with aligned truth
 ) -> list: # dict rows of plain values; 'bench: rate' is column 'rate' of the group 'bench'
     "The ablation's table, a row for every system"
     rows = []
@@ -273,7 +273,7 @@ class Look:
         fill, stroke = ('white', '--') if self.hollow else (self.color, '-')
         return dict(color=self.color, marker=self.marker, mfc=fill, ls=stroke, label=self.label) | more
 
-looks = dict(
+tta = dict(
     single=Look('single frame', pale, 'o'), best=Look('best frame', pale, 's'),
     mean=Look('bicubic mean', grey, 'D'), aligned=Look('aligned mean', grey, '^'),
     vote=Look('frame vote', black, 'X'),
@@ -286,22 +286,22 @@ looks = dict(
     shipped=Look('shipped', purple, '*'),
     **{'shipped, image alone': Look('shipped, image alone', purple, 'x'),
         'community compute': Look('ResNet-34 + CTC*, same compute', orange, 'X')})
-set_labels = dict(drawn='drawn tracks', bench='drawn benchmark', br_dev='real plates (br_dev)')
+set_labels = dict(synthetic='synthetic tracks', bench='synthetic benchmark', br_dev='real plates (br_dev)')
 
 # %% ../nbs/22_figures.ipynb #5b4490ce
 def look(
     system:str, # its name in the records
 ) -> Look:
     "A system's colour, marker and label"
-    base = looks.get(system.rstrip('+'), Look(system.rstrip('+'), grey, '*'))
+    base = tta.get(system.rstrip('+'), Look(system.rstrip('+'), grey, '*'))
     return Look(base.label + '+', base.color, base.marker, True) if system.endswith('+') else base
 
 # %% ../nbs/22_figures.ipynb #4c9a51bb
 def order(
     records:dict, # name → record
 ) -> list: # of system names
-    "The systems there are: those of `looks` in its order, each before its own `+`, then the others by name"
-    rank = list(looks)
+    "The systems there are: those of `tta` in its order, each before its own `+`, then the others by name"
+    rank = list(tta)
     place = lambda s: (rank.index(b) if (b := s.rstrip('+')) in rank else len(rank), s)
     return sorted({r['system'] for r in records.values()}, key=place)
 
@@ -481,24 +481,24 @@ def rate_bars(
 # %% ../nbs/22_figures.ipynb #c528e615
 measures = dict(right=('recognition rate', lambda p: p.rate), psnr=('PSNR (dB)', lambda p: float(p.columns['psnr'].mean())))
 
-def spoiled_sets(
-    records:dict, # of the group `spoiled`
+def corrupted_sets(
+    records:dict, # of the group `corrupted`
 ) -> dict: # kind → the numbers k, rising
-    "Which kinds of spoiling there are, and for how many frames"
+    "Which kinds of corruption there are, and for how many frames"
     found = {tuple(name.rsplit(' ', 1)) for r in records.values() for name in r['sets']}
     for kind in sorted(found):
-        refuse_unless(len(kind) == 2 and kind[1].isdigit(), 'spoiled',
+        refuse_unless(len(kind) == 2 and kind[1].isdigit(), 'corrupted',
             f'set {" ".join(kind)!r}, expected a kind and a number, as in "blur 2"')
     return {kind: sorted(int(k) for other, k in found if other == kind) for kind in sorted({kind for kind, _ in found})}
 
 # %% ../nbs/22_figures.ipynb #8d6c372d
 @styled
-def spoiled_curves(
-    records:dict, # of the group `spoiled`
+def corrupted_curves(
+    records:dict, # of the group `corrupted`
     systems, # to draw
 ) -> plt.Figure:
-    "Recognition rate with interval and PSNR against the number of spoiled frames, a column for every kind"
-    kinds = spoiled_sets(records)
+    "Recognition rate with interval and PSNR against the number of corrupted frames, a column for every kind"
+    kinds = corrupted_sets(records)
     rows = [m for m in measures if any(m in s for r in records.values() for s in r['sets'].values())]
     fig, axes = new_figure(text_width, .55 + 1.45 * len(rows), len(rows), len(kinds), sharex=True, sharey='row')
     for ax, (kind, ks), measure in ((axes[i, j], pair, m) for i, m in enumerate(rows) for j, pair in enumerate(kinds.items())):
@@ -511,7 +511,7 @@ def spoiled_curves(
         ax.set(xticks=ks)
     shared = '/'.join(sorted({s['shared'] for r in records.values() for s in r['sets'].values()}))
     for ax, kind in zip(axes[0], kinds): ax.set_title(f'{kind}, 95 % by {shared}')
-    for ax in axes[-1]: ax.set_xlabel('spoiled frames $k$ (of 5)')
+    for ax in axes[-1]: ax.set_xlabel('corrupted frames $k$ (of 5)')
     for ax, measure in zip(axes[:, 0], rows): ax.set_ylabel(measures[measure][0])
     handles = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels())}
     fig.legend(handles.values(), handles.keys(), loc='outside upper center', ncols=min(6, max(1, len(handles))))
@@ -552,7 +552,7 @@ def texts_of(
 def confusion_figure(
     records:dict, # name → record
     system:str, # which
-    names=('drawn', 'bench'), # sets with texts
+    names=('synthetic', 'bench'), # sets with texts
     top:int=12, # pairs in the list
 ) -> plt.Figure:
     "The confusion matrix without its diagonal, and the most frequent pairs"

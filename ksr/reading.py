@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['views', 'unbent', 'believed', 'agreeing', 'answer_columns', 'Slot', 'Reading', 'slot_table', 'view', 'calibrated',
-           'trust_entries', 'kept_line', 'Reader', 'road_reads', 'likelier', 'chosen', 'chosen_rows', 'geometric_mean',
-           'where_found', 'make_reading', 'file_hashes', 'side_by_side', 'went_wrong', 'find_folders', 'shared_names',
-           'breaks_line', 'refuse_breaking', 'refuse_shared', 'report', 'out_file', 'write_restored', 'json_file',
-           'answer_row', 'answers_file', 'spoken', 'tracks_in', 'read_folders', 'as_kept', 'from_kept', 'stamp',
-           'Journal', 'one_by_one', 'check_outputs', 'refuse_inside', 'journal_of', 'write_all', 'run_read',
+           'trust_entries', 'kept_line', 'Reader', 'branch_reads', 'likelier', 'chosen', 'chosen_rows',
+           'geometric_mean', 'where_found', 'make_reading', 'file_hashes', 'side_by_side', 'went_wrong', 'find_folders',
+           'shared_names', 'breaks_line', 'refuse_breaking', 'refuse_shared', 'report', 'out_file', 'write_restored',
+           'json_file', 'answer_row', 'answers_file', 'spoken', 'tracks_in', 'read_folders', 'as_kept', 'from_kept',
+           'stamp', 'Journal', 'one_by_one', 'check_outputs', 'refuse_inside', 'journal_of', 'write_all', 'run_read',
            'width_class', 'Score', 'as_score', 'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
 
 # %% ../nbs/18_reading.ipynb #5127ef0e
@@ -54,7 +54,7 @@ class Reading:
     confidence:float = None # probability that the whole text is right, 0..1, calibrated
     slots:tuple = () # seven `Slot`s
     per_frame:tuple = () # (file, text, confidence) of each frame read on its own, where the reader was asked for it
-    roads:dict = field(default_factory=dict) # road → (text, confidence)
+    branches:dict = field(default_factory=dict) # branch → (text, confidence)
     corners:dict = field(default_factory=dict) # file name → {'top-left': [x, y], …} of the plate, native px, as the benchmark writes them
     corner_scale:dict = field(default_factory=dict) # file name → how far a corner may be off, native px; 0 where it was given
     homography:dict = field(default_factory=dict) # file name → 3 × 3, plate's canvas px → native px
@@ -149,32 +149,32 @@ class Reader:
     def __init__(self,
         net:KSRNet, # in eval mode
         weights:str='', # SHA-256 of the weights file, for the record
-        looks:tuple=('identity',), # keys of `views` whose reads are multiplied, the first of them restores
+        tta:tuple=('identity',), # keys of `views` whose reads are multiplied, the first of them restores
         corners:str='found', # found: by the rectifier; given: those of the tracks' annotations, where there are any
         restore:bool=True, # make the restored plate?
         each:bool=True, # read every frame by itself too?
     ):
-        if not looks or (unknown := set(looks) - set(views)): raise KSRError(f'views {list(looks)}: expected at least one of {list(views)}')
+        if not tta or (unknown := set(tta) - set(views)): raise KSRError(f'views {list(tta)}: expected at least one of {list(views)}')
         if corners not in ('found', 'given'): raise KSRError(f'corners {corners!r}: expected found or given')
-        self.net, self.weights, self.looks = net.eval().requires_grad_(False), weights, tuple(looks)
+        self.net, self.weights, self.tta = net.eval().requires_grad_(False), weights, tuple(tta)
         self.corners, self.restore, self.each = corners, restore, each
 
     @classmethod
     def from_pretrained(cls,
         name:str='small', # a name under ksr/weights or a file
         device:str='auto', # auto | cpu | cuda | mps
-        roads:str='', # comma-separated roads to multiply; empty: those of the network's variant
-        looks:str='identity', # comma-separated keys of `views`
+        branches:str='', # comma-separated branches to multiply; empty: those of the network's variant
+        tta:str='identity', # comma-separated keys of `views`
         trusted:bool=True, # calibrate the confidence by what `ksr_trust` left beside the weights, if it did?
         **options, # corners, restore, each: see above
     ):
         "The reader with shipped or own weights"
         net = load_net(path := weights_file(name), best_device(device))
         listed = lambda text: tuple(r.strip() for r in text.split(',') if r.strip())
-        wanted, possible = listed(roads) or net.roads, ('joint', 'image') if net.reader else ('image',)
-        if unknown := set(wanted) - set(possible): raise KSRError(f'roads {sorted(unknown)}: expected some of {list(possible)}')
-        net.roads = wanted
-        reader = cls(net, hashlib.sha256(path.read_bytes()).hexdigest(), listed(looks), **options)
+        wanted, possible = listed(branches) or net.branches, ('joint', 'image') if net.reader else ('image',)
+        if unknown := set(wanted) - set(possible): raise KSRError(f'branches {sorted(unknown)}: expected some of {list(possible)}')
+        net.branches = wanted
+        reader = cls(net, hashlib.sha256(path.read_bytes()).hexdigest(), listed(tta), **options)
         reader.path, reader.line = path, kept_line(path, reader.weights) if trusted else unbent
         return reader
 
@@ -187,27 +187,27 @@ class Reader:
 # %% ../nbs/18_reading.ipynb #9bccf2ed
 from fastcore.basics import patch
 
-def road_reads(
+def branch_reads(
     net:KSRNet, # the network
     seen, # looks at the same frames, (B, T, 3, 32, 96) each
     restored=None, # of the first look, where it is at hand
-) -> dict: # road → (B, R, 7, 36) on the CPU
-    "What every road reads at every look"
+) -> dict: # branch → (B, R, 7, 36) on the CPU
+    "What every branch reads at every look"
     found = [reads(net, x, restored if k == 0 else None) for k, x in enumerate(seen)]
-    return {road: torch.cat([f[road].float().cpu() for f in found], 1) for road in found[0]}
+    return {branch: torch.cat([f[branch].float().cpu() for f in found], 1) for branch in found[0]}
 
 @patch
 def read_frames(self:Reader,
     frames:Tensor, # (B, T, 3, 32, 96) on the plate's canvas
-) -> dict: # log_p (B, 7, 36); by_road: road → (B, R, 7, 36); each (B, T, 7, 36), restored (B, 3, 64, 192) where they are asked for
+) -> dict: # log_p (B, 7, 36); by_road: branch → (B, R, 7, 36); each (B, T, 7, 36), restored (B, 3, 64, 192) where they are asked for
     "The network's part behind the rectifier"
-    seen = [view(frames.to(self.device), **views[name]) for name in self.looks]
+    seen = [view(frames.to(self.device), **views[name]) for name in self.tta]
     with autocast(self.device):
-        restored = self.net.restorer(seen[0]) if self.restore or 'image' in self.net.roads else None
-        by_road = road_reads(self.net, seen, restored)
+        restored = self.net.restorer(seen[0]) if self.restore or 'image' in self.net.branches else None
+        by_branch = branch_reads(self.net, seen, restored)
         alone = (self.net.reader.each(seen[0]) if self.net.reader else P.frame_reads(self.net.recognizer, seen[0])) if self.each else None
     more = dict(each=alone.float().cpu() if self.each else None, restored=restored.clamped.cpu() if self.restore else None)
-    return dict(log_p=self.net.fuse(by_road), by_road=by_road) | more
+    return dict(log_p=self.net.fuse(by_branch), by_branch=by_branch) | more
 
 # %% ../nbs/18_reading.ipynb #9bccf2a1
 def likelier(
@@ -256,9 +256,9 @@ def with_found(self:Reader,
     both = ((placed.corners - batch.corners).norm(dim=-1).mean(-1) < agreeing * width).all(1).cpu()
     known, rows = dict(second=placed, both=both), both.nonzero()[:, 0]
     if not len(rows): return out, known
-    with autocast(self.device): more = road_reads(self.net, [view(placed.frames[rows], **views[name]) for name in self.looks])
-    by_road = {k: v.index_copy(0, rows, geometric_mean(v[rows], more[k])) for k, v in out['by_road'].items()}
-    return out | dict(by_road=by_road, log_p=self.net.fuse(by_road)), known
+    with autocast(self.device): more = branch_reads(self.net, [view(placed.frames[rows], **views[name]) for name in self.tta])
+    by_branch = {k: v.index_copy(0, rows, geometric_mean(v[rows], more[k])) for k, v in out['by_branch'].items()}
+    return out | dict(by_branch=by_branch, log_p=self.net.fuse(by_branch)), known
 
 # %% ../nbs/18_reading.ipynb #18b00a01
 @patch
@@ -308,9 +308,9 @@ def make_reading(
     names = track.files or [str(t) for t in range(len(track.frames))]
     per_frame = tuple((name, *one(alone[i:i + 1, t])) for t, name in enumerate(names)) if alone is not None else ()
     size = tuple(track.frames[len(track.frames) // 2].shape[1:])
-    roads = {k: one(P.product_rule(v[i:i + 1])) for k, v in out['by_road'].items()}
+    branches = {k: one(P.product_rule(v[i:i + 1])) for k, v in out['by_branch'].items()}
     return Reading(track.id, best.texts[0], best.layouts[0], best.layout_probability.item(), calibrated(best.confidence, line).item(),
-        slot_table(log_p[0], best.texts[0], best.slot_confidence[0]), per_frame, roads, **where_found(track, out, i),
+        slot_table(log_p[0], best.texts[0], best.slot_confidence[0]), per_frame, branches, **where_found(track, out, i),
         frames_used=len(track.frames), size=size, sha256=file_hashes(track), problems=list(track.problems),
         restored=picture[i].clone() if picture is not None else None, path=track.path,
         log_p=log_p[0].clone(), each=alone[i].clone() if alone is not None else None)
@@ -698,7 +698,7 @@ def run_read(
     weights='small', device='auto', corners='found', # which reader, whose corners
     others=None, # (reader, journal, stop) → further (file, readings, new), which report what is wrong with them: see `ksr.commands`
     judge=None, answers='', # reading → its answer, see `ksr.trust`; where to write the answers
-    looks='identity', # further views, comma-separated
+    tta='identity', # further views, comma-separated
     resume=False, settings={}, # take up what was stopped? what else the readings depend on, JSON-able
     stop=None, many=0, # set by Ctrl-C; number of others
 ) -> int: # exit code
@@ -708,8 +708,8 @@ def run_read(
     folders, lost = find_folders(paths)
     refuse_shared(folders), refuse_inside(folders, files)
     each = bool(json or others or judge)
-    reader = Reader.from_pretrained(weights, device, corners=corners, restore=bool(restored), each=each, looks=looks)
-    settings = dict(weights=reader.weights, device=reader.device.type, corners=corners, looks=looks, each=each,
+    reader = Reader.from_pretrained(weights, device, corners=corners, restore=bool(restored), each=each, tta=tta)
+    settings = dict(weights=reader.weights, device=reader.device.type, corners=corners, tta=tta, each=each,
         restored=bool(restored)) | settings
     journal, total, n = journal_of(files, settings, resume, restored), len(lost) + len(folders) + many, 0
     done = False
@@ -790,14 +790,14 @@ def evaluate_tracks(
 def run_eval(
     paths, # folders
     json='', # where to write the rows and readings
-    weights='small', device='auto', roads='', looks='identity', corners='found', # which reader, whose corners
+    weights='small', device='auto', branches='', tta='identity', corners='found', # which reader, whose corners
 ) -> int: # exit code
     "What `ksr_eval` does"
     check_outputs(json=json)
     folders, lost = find_folders(paths)
     refuse_inside(folders, [json])
     if not folders: raise KSRError('\n'.join(p.message for track in lost for p in track.problems))
-    reader = Reader.from_pretrained(weights, device, roads, looks, corners=corners, restore=False, each=bool(json))
+    reader = Reader.from_pretrained(weights, device, branches, tta, corners=corners, restore=False, each=bool(json))
     more = reader.computed
     stop = threading.Event()
     with json_file(json, reader.weights, more) as add, first_interrupt(stop):
@@ -814,9 +814,9 @@ def ksr_eval(
     json:str='', # table and readings as JSON
     weights:str='small', # name under ksr/weights or a file
     device:str='auto', # auto | cpu | cuda | mps
-    roads:str='', # comma-separated, of joint and image: which reads to multiply; default: those of the network's variant
-    looks:str='identity', # comma-separated, of identity, smaller, larger, darker, brighter: further views whose reads are multiplied
+    branches:str='', # comma-separated, of joint and image: which reads to multiply; default: those of the network's variant
+    tta:str='identity', # comma-separated, of identity, smaller, larger, darker, brighter: further views whose reads are multiplied
     corners:str='found', # found; given: those of annotations.json or corners.json are read too, which no rate that is reported does
 ):
     "Recognition rate with its 95 % interval, characters, CER, confidence gap and ECE, per layout, scenario and width of the crop"
-    finish(lambda: run_eval(paths, json, weights, device, roads, looks, corners))
+    finish(lambda: run_eval(paths, json, weights, device, branches, tta, corners))

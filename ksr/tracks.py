@@ -10,7 +10,7 @@ __all__ = ['min_side', 'max_side', 'longest', 'largest', 'suffixes', 'end_marks'
            'is_junk', 'contents', 'files_below', 'check_corners', 'load_json', 'check_text', 'read_corners',
            'read_annotations', 'numbered', 'find_tracks', 'read_frames', 'missing_frames', 'read_track', 'read_tracks',
            'annotation_json', 'write_track', 'track_sha256', 'to_canvas', 'Batch', 'in_one_buffer', 'check_role',
-           'role_seed', 'text_roles', 'draw_text', 'Drawn', 'SyntheticTracks', 'clean_frame', 'frame_corners',
+           'role_seed', 'text_roles', 'draw_text', 'Synthetic', 'SyntheticTracks', 'clean_frame', 'frame_corners',
            'through_jpeg', 'through_codecs', 'pick_frames', 'corner_tensor', 'collate', 'FolderTracks', 'hr_scene',
            'MixedTracks', 'split_by_plate', 'claim_folder', 'parse_severity', 'synth_sources', 'synthesise',
            'write_manifest', 'ksr_synth', 'manifest_cameras', 'shared_by', 'mark_table', 'width_between',
@@ -605,15 +605,15 @@ def draw_text(
     wanted = torch.arange(len(layout))
     while len(wanted):
         attempt += 1
-        drawn = random_text(Draws(mix(seed, attempt), indices[wanted].tolist(), layout.device), layout[wanted.to(layout.device)])
-        text[wanted.to(layout.device)] = drawn
-        wanted = wanted[[r != check_role(role) for r in text_roles(drawn)]]
+        synthetic = random_text(Draws(mix(seed, attempt), indices[wanted].tolist(), layout.device), layout[wanted.to(layout.device)])
+        text[wanted.to(layout.device)] = synthetic
+        wanted = wanted[[r != check_role(role) for r in text_roles(synthetic)]]
     return text
 
 # %% ../nbs/04_tracks.ipynb #4541e015
 @dataclass(frozen=True)
-class Drawn:
-    "A batch of drawn tracks with everything that is known about them"
+class Synthetic:
+    "A batch of synthetic tracks with everything that is known about them"
     text: Tensor # (B, 7) class numbers
     layout: Tensor # (B,) index into `layout_names`
     view: Tensor # (B, 3, 140, 320) the plate and what stands round it, clean
@@ -625,7 +625,7 @@ parts = ('plates', 'scene', 'camera') # of the generator
 
 @dataclass(frozen=True)
 class SyntheticTracks:
-    "An endless, numbered supply of drawn tracks"
+    "An endless, numbered supply of synthetic tracks"
     seed: int = 0 # another seed, other tracks
     T: int = 5 # frames per track
     severity: tuple = (0., 1.) # range of the degradation
@@ -641,7 +641,7 @@ class SyntheticTracks:
         if not 0 <= self.steep <= 1: raise KSRError(f'steep {self.steep}: expected 0 ≤ SHARE ≤ 1')
         if unknown := set(self.typical) - set(parts): raise KSRError(f'typical={sorted(unknown)}: expected some of {parts}')
 
-    def draw(self, indices, severity=None, frames=None, codecs=True) -> Drawn:
+    def draw(self, indices, severity=None, frames=None, codecs=True) -> Synthetic:
         "Plate, surroundings, camera, frames of the tracks with these numbers; without `codecs` the frames are as the sensor gives them"
         indices = list(indices)
         seed = role_seed(self.seed, self.role)
@@ -651,7 +651,7 @@ class SyntheticTracks:
         text = draw_text(seed, indices, layout, self.role)
         view = scene(*render_plates(text, layout, random_style(plates, layout)), scenes)
         theta = sample_theta(draws, frames or self.T, severity or self.severity, self.scenario, self.steep, scenes, cameras)
-        return Drawn(text, layout, view, theta, degrade(view, theta, draws, codecs))
+        return Synthetic(text, layout, view, theta, degrade(view, theta, draws, codecs))
 
     def batch(self, indices, severity=None, frames=None) -> Batch:
         "The tracks with these numbers as a network wants them; `severity` and `frames` override what is set"
@@ -669,16 +669,16 @@ class SyntheticTracks:
 
 # %% ../nbs/04_tracks.ipynb #d888502d
 def clean_frame(
-    drawn:Drawn, # B tracks
+    synthetic:Synthetic, # B tracks
     b:int, # which track
     t:int, # which frame
     scale:int=2, # pixels for one of the frame's, along each axis
 ) -> Tensor: # (3, scale · h, scale · w) in [0, 1]
     "What a frame would show through a perfect lens, larger"
-    θ, shape = drawn.theta[b:b + 1], tuple(drawn.theta.size[b, t].tolist())
-    grid = lattice(shape, device=drawn.view.device)
-    light = sample_scene(drawn.view[b:b + 1], look(θ.homography[:, t], θ.waves[:, t], grid), grid, shape, scale)
-    return tone(light, drawn.out.gain[b:b + 1, t], θ.gamma[:, t], θ.lift[:, t], θ.gray)[0]
+    θ, shape = synthetic.theta[b:b + 1], tuple(synthetic.theta.size[b, t].tolist())
+    grid = lattice(shape, device=synthetic.view.device)
+    light = sample_scene(synthetic.view[b:b + 1], look(θ.homography[:, t], θ.waves[:, t], grid), grid, shape, scale)
+    return tone(light, synthetic.out.gain[b:b + 1, t], θ.gamma[:, t], θ.lift[:, t], θ.gray)[0]
 
 # %% ../nbs/04_tracks.ipynb #160327bf
 def frame_corners(
@@ -718,18 +718,18 @@ def tracks(self:SyntheticTracks,
 ) -> list: # of (Track, plate width in native pixels, severity, steep: 0 | 1)
     "The tracks with these numbers with their native frames"
     if codec not in (None, 'h264'): raise KSRError(f'codec {codec!r}: expected h264 or none')
-    drawn, found = self.draw(indices, codecs=codec is None), []
+    synthetic, found = self.draw(indices, codecs=codec is None), []
     eight = lambda x: (x * 255).round().to(torch.uint8).cpu()
     shown = range(self.T) if hr > 1 else [reference_index(self.T)]
-    corners = drawn.out.corners * (drawn.theta.size / drawn.out.size).flip(-1)[:, :, None]
+    corners = synthetic.out.corners * (synthetic.theta.size / synthetic.out.size).flip(-1)[:, :, None]
     for b, i in enumerate(indices):
-        size, severity = drawn.theta.size[b].tolist(), drawn.theta.severity[b].item()
-        frames = [x[:, :h, :w].to(torch.uint8).cpu() for x, (h, w) in zip(drawn.out.native[b], drawn.out.size[b].tolist())]
-        if codec: frames = through_codecs(frames, size, drawn.theta.quality[b].tolist(), round(14 + 14 * severity))
-        sharp = [eight(clean_frame(drawn, b, t)) for t in shown]
-        track = Track(f'track_{i + 1:05}', frames, hr=sharp, text=decode(drawn.text[b]), layout=layout_names[drawn.layout[b]],
+        size, severity = synthetic.theta.size[b].tolist(), synthetic.theta.severity[b].item()
+        frames = [x[:, :h, :w].to(torch.uint8).cpu() for x, (h, w) in zip(synthetic.out.native[b], synthetic.out.size[b].tolist())]
+        if codec: frames = through_codecs(frames, size, synthetic.theta.quality[b].tolist(), round(14 + 14 * severity))
+        sharp = [eight(clean_frame(synthetic, b, t)) for t in shown]
+        track = Track(f'track_{i + 1:05}', frames, hr=sharp, text=decode(synthetic.text[b]), layout=layout_names[synthetic.layout[b]],
             scenario=self.scenario, corners=frame_corners(corners[b], fmt) if self.scenario != 'B' else {})
-        found.append((track, drawn.theta.plate_width[b].item(), severity, int(drawn.theta.steep[b])))
+        found.append((track, synthetic.theta.plate_width[b].item(), severity, int(synthetic.theta.steep[b])))
     return found
 
 # %% ../nbs/04_tracks.ipynb #b6124c73
@@ -807,16 +807,16 @@ def hr_scene(
 # %% ../nbs/04_tracks.ipynb #94221f0d
 @dataclass(frozen=True)
 class MixedTracks:
-    "Drawn tracks and real ones in turn"
-    drawn: SyntheticTracks # the half that is drawn
+    "Synthetic tracks and real ones in turn"
+    synthetic: SyntheticTracks # the half that is drawn
     folder: FolderTracks # labelled; with HR images where there are any
 
     def again(self, numbers, severity, T) -> Batch:
         "Real plates photographed again"
-        draws = Draws(mix(self.seed, 2**33), numbers, self.drawn.device)
+        draws = Draws(mix(self.seed, 2**33), numbers, self.synthetic.device)
         chosen = [self.sharp[mix(self.seed, i) % len(self.sharp)] for i in numbers]
-        view = torch.stack([hr_scene(t.hr[i % len(t.hr)].to(self.drawn.device)) for i, t in zip(numbers, chosen)])
-        theta = sample_theta(draws, T, severity or self.drawn.severity)
+        view = torch.stack([hr_scene(t.hr[i % len(t.hr)].to(self.synthetic.device)) for i, t in zip(numbers, chosen)])
+        theta = sample_theta(draws, T, severity or self.synthetic.severity)
         out, known = degrade(view, theta, draws), collate([replace(t, frames=t.hr) for t in chosen], 1)
         return Batch(out.frames, known.text, known.layout, out.native.byte(), out.size, out.corners, out.hr, out.flow, theta.severity,
             theta.plate_width, theta.far, theta.steep, torch.tensor(numbers), torch.ones(len(numbers)).bool())
@@ -832,23 +832,24 @@ class MixedTracks:
             index=torch.tensor(numbers), registered=nothing.bool())
 
     @cached_property
-    def seed(self): return role_seed(self.drawn.seed, self.drawn.role)
+    def seed(self): return role_seed(self.synthetic.seed, self.synthetic.role)
 
-    def identity(self) -> dict: return dict(source='MixedTracks', drawn=self.drawn.identity(), folder=self.folder.identity())
+    def identity(self) -> dict: return dict(source='MixedTracks', synthetic=self.synthetic.identity(), folder=self.folder.identity())
 
     @cached_property
     def sharp(self): return [t for t in self.folder.tracks if t.hr]
 
     def __call__(self, indices, severity=None, frames=None) -> Batch:
         "The tracks with these numbers; their number decides what they are"
-        T, numbers = frames or self.drawn.T, list(indices)
+        T, numbers = frames or self.synthetic.T, list(indices)
         lr = [i for i in numbers if i % 4 == 3 or i % 4 == 1 and not self.sharp]
         hr = [i for i in numbers if i % 4 == 1 and self.sharp]
-        drawn = [i for i in numbers if i % 2 == 0]
-        pieces = [replace(b := self.drawn.batch(drawn, severity, frames), registered=torch.ones(len(b)).bool())] if drawn else []
+        synthetic = [i for i in numbers if i % 2 == 0]
+        pieces = [replace(b := self.synthetic.batch(synthetic, severity, frames),
+            registered=torch.ones(len(b)).bool())] if synthetic else []
         pieces += ([self.again(hr, severity, T)] if hr else []) + ([self.as_they_are(lr, T)] if lr else [])
-        order = torch.tensor(drawn + hr + lr).argsort()
-        columns = {f.name: [getattr(b, f.name).to(self.drawn.device) for b in pieces] for f in fields(Batch)}
+        order = torch.tensor(synthetic + hr + lr).argsort()
+        columns = {f.name: [getattr(b, f.name).to(self.synthetic.device) for b in pieces] for f in fields(Batch)}
         return Batch(**{name: torch.cat(in_one_buffer(v) if name == 'native' else v)[order] for name, v in columns.items()})
 
 # %% ../nbs/04_tracks.ipynb #7cfae380
@@ -907,7 +908,7 @@ def synth_sources(
     return [SyntheticTracks(seed, scenario=s, layout_prior=p, **options) for p in priors for s in scenario or 'AB'], layout == 'each'
 
 def synthesise(out, n=100, seed=0, layout=None, scenario=None, severity='0,1', codec=None, role='test', hr=5, steep=.5, progress=False):
-    "Write n drawn tracks; the arguments are those of `ksr_synth`. Yields the manifest's rows"
+    "Write n synthetic tracks; the arguments are those of `ksr_synth`. Yields the manifest's rows"
     if n < 1: raise KSRError(f'n = {n}: expected at least one track')
     for name, value in dict(layout=layout, scenario=scenario, codec=codec, role=role).items():
         if value not in ((None,) if name != 'role' else ()) + tuple(synth_options[name]):
@@ -921,8 +922,8 @@ def synthesise(out, n=100, seed=0, layout=None, scenario=None, severity='0,1', c
         for j, data in enumerate(sources):
             numbers = range(k + j, k + synth_block * m, m)
             fmt = dict(A='png', B='jpg')[data.scenario]
-            drawn = data.tracks([i // m if shared else i for i in numbers], codec, fmt, hr)
-            for i, (track, width, hardness, turned) in zip(numbers, drawn):
+            synthetic = data.tracks([i // m if shared else i for i in numbers], codec, fmt, hr)
+            for i, (track, width, hardness, turned) in zip(numbers, synthetic):
                 if i >= n: break
                 track.id = f'track_{i + 1:05}'
                 folder = write_track(track, Path(out)/f'Scenario-{data.scenario}'/track.layout/track.id, fmt)
@@ -957,7 +958,7 @@ def ksr_synth(
     hr:int=5, # HR images a track: 5, or 1 for the middle frame's alone
     steep:float=.5, # share of the tracks that a camera somewhere in space sees, 0–1; the others are nearly straight
 ):
-    "Write drawn tracks in the benchmark's layout, the same bytes for the same seed"
+    "Write synthetic tracks in the benchmark's layout, the same bytes for the same seed"
     def work():
         rows = synthesise(out, n, seed, layout, scenario, severity, codec, role, hr, steep, progress=at_terminal())
         say(f'{n} tracks, listed in {write_manifest(out, rows)}')

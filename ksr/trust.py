@@ -11,7 +11,7 @@ __all__ = ['width_steps', 'beginnings', 'answers', 'error_rates', 'unread', 'dec
            'sign_texts', 'bold', 'line_of', 'lettering', 'signs', 'noise_field', 'rotated', 'two_colours',
            'gradient_field', 'texture_field', 'in_two_rows', 'motorcycles', 'taller', 'mixed_plates', 'non_plates',
            'trust_file', 'save_trust', 'load_trust', 'judged', 'judge', 'track_columns', 'slot_reliability',
-           'coverage_groups', 'coverage', 'count_answers', 'trust_record', 'drawn_evidence', 'folder_evidence',
+           'coverage_groups', 'coverage', 'count_answers', 'trust_record', 'synthetic_evidence', 'folder_evidence',
            'measured', 'run_trust', 'ksr_trust']
 
 # %% ../nbs/20_trust.ipynb #20a00003
@@ -222,7 +222,7 @@ error_rates = .001, .002, .005, .01, .02, .05, .1, .2 # that thresholds are kept
 
 @dataclass(frozen=True)
 class Trust:
-    "What was learned about a reader from drawn tracks of the role `calibration`"
+    "What was learned about a reader from synthetic tracks of the role `calibration`"
     weights:str # SHA-256 of the reader's weights
     tracks:int # drawn, of the role `calibration`
     seed:int # of the tracks
@@ -241,7 +241,7 @@ class Trust:
         return getattr(self, kind)[kept[-1]]
 
 def fit_trust(
-    evidence:Evidence, # of drawn tracks of the role `calibration`
+    evidence:Evidence, # of synthetic tracks of the role `calibration`
     **known, # weights, tracks, seed; delta, error, least
 ) -> Trust:
     "Thresholds and quantiles; the same evidence gives the same"
@@ -523,7 +523,7 @@ def judge(
     shown = [rate for rate, level in zip(error_rates, trust.text) if level < math.inf]
     if trust.threshold('text', error_rate) == math.inf:
         least = f'expected one of at least {min(shown, default=1):g}'
-        raise KSRError(f'error rate {error_rate:g}: is less than {trust.tracks} drawn tracks can show; {least}')
+        raise KSRError(f'error rate {error_rate:g}: is less than {trust.tracks} synthetic tracks can show; {least}')
     return partial(judged, trust=trust, error_rate=error_rate)
 
 @patch
@@ -619,14 +619,14 @@ def trust_record(
         answers={f'{rate:g}': {name: count_answers(e, trust, rate) for name, e in asked.items()} for rate in rates})
 
 # %% ../nbs/20_trust.ipynb #20a00036
-def drawn_evidence(
+def synthetic_evidence(
     reader:Reader, # made with each=True
     role:str, # calibration | test | …
     seed:int, # of the tracks
     tracks:int, # how many
     at_once:int=32, # in a batch
 ) -> Evidence:
-    "Evidence from drawn tracks, numbered from 0"
+    "Evidence from synthetic tracks, numbered from 0"
     source = SyntheticTracks(seed, role=role)
     return gather(reader, (source(range(k, min(k + at_once, tracks))) for k in range(0, tracks, at_once)))
 
@@ -649,7 +649,7 @@ def measured(
     tracks:int=1024, # drawn, of the role `test`; and about as many that show no plate
 ) -> dict: # of `trust_record`
     "Read every set once, and keep what the pictures need"
-    sets = dict(calibration=calibration, test=drawn_evidence(reader, 'test', trust.seed + 1, tracks))
+    sets = dict(calibration=calibration, test=synthetic_evidence(reader, 'test', trust.seed + 1, tracks))
     sets |= {Path(path).name: folder_evidence(reader, path) for path in folders}
     some = max(1, tracks // len(non_plate_kinds))
     parts = [range(k, min(k + 32, some)) for k in range(0, some, 32)]
@@ -668,7 +668,7 @@ def run_trust(
     check_places(out=(out, ('.json',)), record=(record, ('.json',)))
     for path in (*folders, *strangers): find_tracks(path) # or say what is wrong now
     reader = Reader.from_pretrained(weights, 'cpu', trusted=False, restore=False, each=True)
-    found = drawn_evidence(reader, 'calibration', seed, tracks)
+    found = synthetic_evidence(reader, 'calibration', seed, tracks)
     trust, path = fit_trust(found, weights=reader.weights, tracks=tracks, seed=seed), trust_file(weights)
     if out: save_trust(trust, out)
     if record:
@@ -689,5 +689,5 @@ def ksr_trust(
     folders:Param('with annotated tracks, for the record', str, nargs='*')=(), # real and benchmark
     strangers:Param('with tracks that must not be read, for the record', str, nargs='*')=(), # other countries
 ):
-    "Find a reader's thresholds on drawn tracks, or repeat that and compare"
+    "Find a reader's thresholds on synthetic tracks, or repeat that and compare"
     finish(lambda: run_trust(weights, tracks, seed, out, record, folders, strangers))

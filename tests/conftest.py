@@ -1,4 +1,4 @@
-"""What the tests share: processes that cannot hang, drawn tracks, untrained weights."""
+"""What the tests share: processes that cannot hang, synthetic tracks, untrained weights."""
 import os, subprocess, sys, sysconfig
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,9 @@ def call(program, *args, cwd=root, limit=240):
 
 
 @pytest.fixture(scope='session')
-def drawn(tmp_path_factory):
-    "Twelve drawn tracks, to be copied and spoilt"
-    folder = tmp_path_factory.mktemp('drawn')/'tracks'
+def synthetic(tmp_path_factory):
+    "Twelve synthetic tracks, to be copied and spoilt"
+    folder = tmp_path_factory.mktemp('synthetic')/'tracks'
     done = call('ksr_synth', folder, '--n', 12, '--seed', 3)
     assert done.code == 0, done.err
     return folder

@@ -47,7 +47,7 @@ def test_notebook(notebook):
 
 
 def halves():
-    "The files of tests/ in two parts that take about as long: the planted faults, and all others"
+    "The files of tests/ in two parts that take about as long: the injected faults, and all others"
     files = sorted((root/'tests').glob('test_*.py'))
     planted = [f for f in files if f.stem == 'test_broken_on_purpose']
     return planted, [f for f in files if f not in planted]

@@ -99,7 +99,7 @@ def test_python_says_the_same(asked, said):
 def test_what_cannot_be_asked_for(tmp_path):
     other = tmp_path/'mine.safetensors'
     shutil.copy(small, other)
-    for options, expected in ((dict(error_rate=.01, weights=other), 'ksr_trust'), (dict(error_rate=2.), 'expected 0.001'), (dict(error_rate=.001), 'is less than 4096 drawn tracks can show'),
+    for options, expected in ((dict(error_rate=.01, weights=other), 'ksr_trust'), (dict(error_rate=2.), 'expected 0.001'), (dict(error_rate=.001), 'is less than 4096 synthetic tracks can show'),
                               (dict(answers='a.csv'), '--error-rate RATE')):
         with pytest.raises(KSRError, match=expected): run([root/'data/sample'], **cpu | options)
     with pytest.raises(KSRError, match='each=True'): judged(Reading('t', log_p=torch.zeros(7, 36)), load_trust(trust_file('small'), Reader.from_pretrained('small', 'cpu').weights))

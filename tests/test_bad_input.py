@@ -36,8 +36,8 @@ def text_as_png(track):
 
 
 def of_size(*size):
-    def spoil(track): Image.new('RGB', size).save(first(track))
-    return spoil
+    def corrupt(track): Image.new('RGB', size).save(first(track))
+    return corrupt
 
 
 def broken_json(track): (track/'annotations.json').write_text('{"plate_text": ')
@@ -60,11 +60,11 @@ spoils = {
 
 
 @pytest.fixture(scope='module')
-def spoilt(drawn, weights, tmp_path_factory):
+def spoilt(synthetic, weights, tmp_path_factory):
     "One run over a folder of spoilt and whole tracks, and what it left"
     folder = tmp_path_factory.mktemp('spoilt')
-    shutil.copytree(drawn, folder/'tracks')
-    for track, (spoil, *_) in spoils.items(): spoil(tracks(folder/'tracks')[track])
+    shutil.copytree(synthetic, folder/'tracks')
+    for track, (corrupt, *_) in spoils.items(): corrupt(tracks(folder/'tracks')[track])
     done = call('ksr_read', folder/'tracks', folder/'nowhere', '--weights', weights, '--device', 'cpu', '--out', folder/'sub.zip', '--json', folder/'r.json', '--restored', folder/'restored')
     return folder, done
 
@@ -100,16 +100,16 @@ def test_no_traceback_and_a_failure(spoilt):
     assert spoilt[1].code == 1 and 'Traceback' not in spoilt[1].err
 
 
-def test_a_warning_is_no_failure(drawn, weights, tmp_path):
-    shutil.copytree(tracks(drawn)['track_00008'], tmp_path/'track_00008')
+def test_a_warning_is_no_failure(synthetic, weights, tmp_path):
+    shutil.copytree(tracks(synthetic)['track_00008'], tmp_path/'track_00008')
     three_frames(tmp_path/'track_00008')
     done = call('ksr_read', tmp_path, '--weights', weights, '--device', 'cpu')
     assert done.code == 0 and line.fullmatch(done.out.strip()), done
     assert said(done.err, 'warning: track_00008', 'read with 3 frames', 'expected 5', 'lr-002', 'lr-004')
 
 
-def test_scoring_needs_a_text(drawn, weights, tmp_path):
-    shutil.copytree(drawn, tmp_path/'tracks')
+def test_scoring_needs_a_text(synthetic, weights, tmp_path):
+    shutil.copytree(synthetic, tmp_path/'tracks')
     a, b = tracks(tmp_path/'tracks')['track_00001'], tracks(tmp_path/'tracks')['track_00002']
     (a/'annotations.json').write_text(json.dumps(dict(plate_layout='Brazilian', corners={})))
     (b/'annotations.json').unlink()
@@ -121,15 +121,15 @@ def test_scoring_needs_a_text(drawn, weights, tmp_path):
     assert len(json.loads((tmp_path/'e.json').read_text(encoding='utf-8'))['readings']) == 12
 
 
-def test_two_tracks_of_one_name_are_refused(drawn, weights, tmp_path):
-    for folder in ('a', 'b'): shutil.copytree(tracks(drawn)['track_00001'], tmp_path/'in'/folder/'track_00001')
-    shutil.copytree(tracks(drawn)['track_00002'], tmp_path/'in'/'b'/'track_00002')
+def test_two_tracks_of_one_name_are_refused(synthetic, weights, tmp_path):
+    for folder in ('a', 'b'): shutil.copytree(tracks(synthetic)['track_00001'], tmp_path/'in'/folder/'track_00001')
+    shutil.copytree(tracks(synthetic)['track_00002'], tmp_path/'in'/'b'/'track_00002')
     done = call('ksr_read', tmp_path/'in'/'a', tmp_path/'in'/'b', '--weights', weights, '--device', 'cpu', '--out', tmp_path/'sub.zip', '--json', tmp_path/'r.json', '--restored', tmp_path/'restored')
     assert done.code == 1 and done.out == '' and [p.name for p in tmp_path.iterdir()] == ['in']
     assert len(done.err.splitlines()) == 1 and said(done.err, 'error: track_00001', str(tmp_path/'in'/'a'/'track_00001'), str(tmp_path/'in'/'b'/'track_00001'), 'expected'), done.err
 
 
 @pytest.mark.parametrize('options, found', [(['--weights', 'no_such_weights'], 'no_such_weights'), (['--device', 'abacus'], 'expected auto, cpu, cuda')])
-def test_a_wrong_option_is_one_line(drawn, weights, options, found):
-    done = call('ksr_read', drawn, *(['--weights', weights] if '--weights' not in options else []), *options)
+def test_a_wrong_option_is_one_line(synthetic, weights, options, found):
+    done = call('ksr_read', synthetic, *(['--weights', weights] if '--weights' not in options else []), *options)
     assert done.code == 1 and done.out == '' and found in done.err and 'Traceback' not in done.err, done.err

@@ -33,7 +33,7 @@ def test_rows_with_borrowed_parts(tmp_path):
     records = {p.parent.name: json.loads(p.read_text()) for p in (tmp_path/'out'/'ablation').glob('*/metrics.json')}
     assert set(records) == {'final raft-0', 'final mgpstr-0'}
     assert records['final raft-0']['parameters'] > 5e6 # RAFT itself
-    assert records['final raft-0']['sets']['drawn']['read'] != records['final mgpstr-0']['sets']['drawn']['read']
+    assert records['final raft-0']['sets']['synthetic']['read'] != records['final mgpstr-0']['sets']['synthetic']['read']
 
 
 def test_a_row_says_what_it_lacks(tmp_path):

@@ -34,7 +34,7 @@ breaks = {
     'pixels of unknown plates are learnt': ('17_experiment', 'everything = torch.ones(len(batch), dtype=torch.bool) if batch.registered is None else batch.registered', 'everything = torch.ones(len(batch), dtype=torch.bool)'),
     'the teacher teaches nothing': ('17_experiment', "parts['taught'] = P.distillation_loss(", "parts['taught'] = 0 * P.distillation_loss("),
     'the teacher is not listened to': ('13_recognizer', 'return temperature**2 * (p.exp() * (p - q)).sum(-1).mean((1, 2))', 'return 0 * (p.exp() * (p - q)).sum(-1).mean((1, 2))'),
-    'spoiling spoils nothing': ('17_experiment', 'if spoil: batch = replace', 'if False: batch = replace'),
+    'corruption corrupts nothing': ('17_experiment', 'if corrupt: batch = replace', 'if False: batch = replace'),
     'no frame is rejected': ('21_baselines', 'return worst <= threshold, worst', 'return worst <= math.inf, worst'),
     'no flow is mended': ('21_baselines', 'return torch.where(wrong, plane, flow), wrong', 'return flow, wrong'),
     'the teacher sees sharp plates only': ('17_experiment', 'generator=generator).to(hr.device) < .5', 'generator=generator).to(hr.device) < -1'),

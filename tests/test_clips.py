@@ -32,8 +32,8 @@ def motion_jpeg(pictures, path):
 
 @pytest.fixture(scope='module')
 def several():
-    from ksr.clips import drawn_clip
-    return drawn_clip(1, 'several', .8)
+    from ksr.clips import synthetic_clip
+    return synthetic_clip(1, 'several', .8)
 
 
 @pytest.fixture(scope='module')
@@ -129,9 +129,9 @@ def test_misplaced_corners_are_one_line(mixed, asked, tmp_path, name, corners, s
 @pytest.fixture(scope='module')
 def long_clip(tmp_path_factory):
     "A plate that leaves and comes back, again and again"
-    from ksr.clips import drawn_clip, write_clip
+    from ksr.clips import synthetic_clip, write_clip
     path = tmp_path_factory.mktemp('long')/'long.mp4'
-    write_clip(drawn_clip(1, 'back', 1.).pictures.repeat(40, 1, 1, 1), path, crf=35)
+    write_clip(synthetic_clip(1, 'back', 1.).pictures.repeat(40, 1, 1, 1), path, crf=35)
     return path
 
 
@@ -216,8 +216,8 @@ def repeated(short, path, times):
 
 @pytest.mark.skipif(not os.environ.get('KSR_SLOW'), reason='takes minutes: KSR_SLOW=1 runs it')
 def test_ten_minutes_need_no_more_memory_than_one(tmp_path):
-    from ksr.clips import drawn_clip, write_clip
-    seen, empty = (drawn_clip(1, name, 2., (480, 640)).pictures for name in ('crossing', 'empty'))
+    from ksr.clips import synthetic_clip, write_clip
+    seen, empty = (synthetic_clip(1, name, 2., (480, 640)).pictures for name in ('crossing', 'empty'))
     write_clip([*seen, *[*empty] * 5], tmp_path/'short.mp4', crf=28)
     (tmp_path/'peak.py').write_text("import atexit\nfrom ksr.commands import ksr_read\n"
         "atexit.register(lambda: print('peak', next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM'))))\nksr_read()\n")

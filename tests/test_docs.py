@@ -80,7 +80,7 @@ def test_the_site_shows_figures_tables_equations_and_finds_words(site):
     assert 'href="07_rectifier.html"' in (site/'nbs'/'index.html').read_text(encoding='utf-8')
 
 
-def test_every_equation_is_drawn(site):
+def test_every_equation_is_synthetic(site):
     for path in (site/'nbs').glob('*.html'):
         text = re.sub(r'<pre.*?</pre>|<code.*?</code>|<script.*?</script>|<table.*?</table>', '', path.read_text(encoding='utf-8'), flags=re.S)
         assert '$' not in re.sub('<[^>]*>', '', text), path.stem

@@ -48,10 +48,10 @@ def test_what_is_no_report_is_said_in_clear_lines(text, said, tmp_path):
     assert done.code == 1 and said in done.err and 'Traceback' not in done.err and all(line.startswith('error: ') for line in done.err.splitlines()), done.err
 
 
-def test_refused_before_anything_is_read(drawn, weights, tmp_path):
+def test_refused_before_anything_is_read(synthetic, weights, tmp_path):
     (tmp_path/'file').write_text('')
     for folder in (tmp_path/'file', tmp_path/'file'/'below'):
-        done = call('ksr_read', drawn, '--weights', weights, '--device', 'cpu', '--report', folder)
+        done = call('ksr_read', synthetic, '--weights', weights, '--device', 'cpu', '--report', folder)
         assert (done.code, done.out) == (1, '') and 'expected a folder' in done.err and len(done.err.splitlines()) == 1, done.err
 
 

@@ -245,10 +245,10 @@ def test_tensors_that_do_not_fit_are_named(net, tmp_path):
     path, states = tmp_path/'w.safetensors', net.state_dict()
     name = next(k for k, v in states.items() if v.ndim > 1)
     header = {'ksr': json.dumps(dict(variant='plus', size='smoke', exponent=1.))}
-    for spoil in (lambda s: s.pop(name), lambda s: s.update({name: torch.zeros(3)}), lambda s: s.update(stranger=torch.zeros(1)), lambda s: s.update({name: torch.full_like(s[name], math.nan)}),
+    for corrupt in (lambda s: s.pop(name), lambda s: s.update({name: torch.zeros(3)}), lambda s: s.update(stranger=torch.zeros(1)), lambda s: s.update({name: torch.full_like(s[name], math.nan)}),
                   lambda s: s.update({name: s[name].long()})):
         some = dict(states)
-        spoil(some)
+        corrupt(some)
         path.write_bytes(save(some, header))
         with pytest.raises(KSRError) as e: load_net(path)
         assert str(path) in str(e.value) and ('stranger' if 'stranger' in some else name) in str(e.value)

@@ -24,7 +24,7 @@ class Quick(R.Reader):
         B, T = tracks.size.shape[:2]
         log_p = torch.randn(B, T, 7, 36, generator=torch.Generator().manual_seed(call)).log_softmax(-1)
         placed = Placed(tracks.frames, torch.zeros(B, T, 4, 2), torch.zeros(B, T, 4), torch.eye(3).expand(B, T, 3, 3), torch.zeros(B))
-        return dict(restored=torch.rand(B, 3, 64, 192), log_p=log_p[:, 0], by_road=dict(joint=log_p), each=log_p, placed=placed, asis=torch.zeros(B).bool())
+        return dict(restored=torch.rand(B, 3, 64, 192), log_p=log_p[:, 0], by_branch=dict(joint=log_p), each=log_p, placed=placed, asis=torch.zeros(B).bool())
 
 
 @pytest.fixture(scope='module')

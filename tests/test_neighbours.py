@@ -22,9 +22,9 @@ def reader(weights): return Reader(load_net(weights), restore=False, each=False)
 
 
 @pytest.fixture
-def track(drawn, tmp_path):
-    "A copy of one drawn track with PNG frames"
-    found = next(p for p in sorted(drawn.glob('Scenario-A/*/track_*')))
+def track(synthetic, tmp_path):
+    "A copy of one synthetic track with PNG frames"
+    found = next(p for p in sorted(synthetic.glob('Scenario-A/*/track_*')))
     return shutil.copytree(found, tmp_path/'in'/found.name)
 
 
@@ -118,8 +118,8 @@ def test_one_label_rule(text, clean):
     assert {level for _, level in said} <= ({'error'} if clean is None else {'note'})
 
 
-def test_training_scoring_and_photographs_take_the_same_labels(drawn, reader, tmp_path):
-    shutil.copytree(drawn, tmp_path/'in')
+def test_training_scoring_and_photographs_take_the_same_labels(synthetic, reader, tmp_path):
+    shutil.copytree(synthetic, tmp_path/'in')
     texts = {}
     for k, p in enumerate(find_tracks(tmp_path/'in')):
         known = json.loads((p/'annotations.json').read_text(encoding='utf-8'))
@@ -133,8 +133,8 @@ def test_training_scoring_and_photographs_take_the_same_labels(drawn, reader, tm
     assert rows[0]['n'] == 9
 
 
-def test_an_unusable_truth_is_counted_aloud(drawn, weights, tmp_path):
-    shutil.copytree(drawn, tmp_path/'in')
+def test_an_unusable_truth_is_counted_aloud(synthetic, weights, tmp_path):
+    shutil.copytree(synthetic, tmp_path/'in')
     for p in find_tracks(tmp_path/'in')[:2]: (p/'annotations.json').write_text('{"plate_text": "???????"}')
     done = call('ksr_eval', tmp_path/'in', '--weights', weights, '--device', 'cpu')
     assert done.code == 1 and 'Traceback' not in done.err

@@ -21,7 +21,7 @@ from ksr.trust import ksr_trust
 
 class Quick(R.Reader):
     "Reads noise, at once; `look` is called at every track"
-    def __init__(self, look=lambda track: None, looks=('identity',)): self.weights, self.look, self.looks, self.seen = '0' * 64, look, looks, []
+    def __init__(self, look=lambda track: None, tta=('identity',)): self.weights, self.look, self.tta, self.seen = '0' * 64, look, tta, []
 
     device = torch.device('cpu')
 
@@ -35,7 +35,7 @@ class Quick(R.Reader):
         B, T = tracks.size.shape[:2]
         log_p = torch.randn(B, T, 7, 36, generator=torch.Generator().manual_seed(int(tracks.native.long().sum()))).log_softmax(-1)
         placed = Placed(tracks.frames, torch.zeros(B, T, 4, 2), torch.zeros(B, T, 4), torch.eye(3).expand(B, T, 3, 3), torch.zeros(B))
-        return dict(restored=torch.rand(B, 3, 64, 192), log_p=log_p[:, 0], by_road=dict(joint=log_p), each=log_p, placed=placed, asis=torch.zeros(B).bool())
+        return dict(restored=torch.rand(B, 3, 64, 192), log_p=log_p[:, 0], by_branch=dict(joint=log_p), each=log_p, placed=placed, asis=torch.zeros(B).bool())
 
 
 def plate(folder, k, n=5):
@@ -254,7 +254,7 @@ lengthy = {
     'ksr_eval PATH': lambda go, few: go(ksr_eval, [long]),
     'ksr_eval --weights': lambda go, few: go(ksr_eval, [few], weights=long),
     'ksr_eval --json': lambda go, few: go(ksr_eval, [few], json=long),
-    'ksr_eval --looks': lambda go, few: go(ksr_eval, [few], looks=long),
+    'ksr_eval --tta': lambda go, few: go(ksr_eval, [few], tta=long),
     'ksr_synth OUT': lambda go, few: go(ksr_synth, long, n=1),
     'ksr_synth --layout': lambda go, few: go(ksr_synth, few.parent/'new', n=1, layout=long),
     'ksr_photos PHOTOS': lambda go, few: go(ksr_photos, long, few.parent/'new'),
@@ -432,12 +432,12 @@ def test_strays_above_tracks_hide_none(few, quick, ended):
 def test_views_may_be_chosen(few, quick, ended, monkeypatch):
     seen = []
     monkeypatch.setattr(R.Reader, 'from_pretrained', lambda name, device, *args, **options: seen.append(options) or Quick())
-    assert ended(ksr_read, [few], looks='identity,larger')[0] == 0 and seen[-1]['looks'] == 'identity,larger'
+    assert ended(ksr_read, [few], tta='identity,larger')[0] == 0 and seen[-1]['tta'] == 'identity,larger'
 
 
 def test_views_that_are_none_and_views_that_no_threshold_knows(few, ended):
-    one_line(ended(ksr_read, [few], looks='mirrored'), 'mirrored', 'expected')
-    one_line(ended(ksr_read, [few], looks='identity,larger', error_rate=.01), '--looks', '--error-rate', 'expected')
+    one_line(ended(ksr_read, [few], tta='mirrored'), 'mirrored', 'expected')
+    one_line(ended(ksr_read, [few], tta='identity,larger', error_rate=.01), '--tta', '--error-rate', 'expected')
 
 
 # long jobs

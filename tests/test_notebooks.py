@@ -57,7 +57,7 @@ def test_small_whole_and_without_errors(path):
 
 
 # notebooks that still have lines of code over 140 characters: a name leaves when its notebook has none, and none comes in
-unwrapped = {'19_clips'}
+unwrapped = set()
 
 
 @named
@@ -129,8 +129,8 @@ def test_wrong_value_stops_and_lists_the_right_ones(path, tmp_path, weights):
     assert done.code != 0 and f"{name}" in done.err and right in done.err, done.err[-2000:]
 
 
-def test_read_reports_what_it_could_not_read(drawn, weights, tmp_path):
-    shutil.copytree(drawn, tmp_path/'tracks')
+def test_read_reports_what_it_could_not_read(synthetic, weights, tmp_path):
+    shutil.copytree(synthetic, tmp_path/'tracks')
     broken = sorted((tmp_path/'tracks').glob('*/*/track_*'))[0]
     for p in broken.glob('lr-*'): p.write_bytes(b'')
     done = papermill(root/'nbs'/'read.ipynb', tmp_path, '-p', 'paths', tmp_path/'tracks', '-p', 'weights', weights, '-p', 'out', tmp_path/'out', '-p', 'device', 'cpu')

@@ -13,7 +13,7 @@ def turned(size, corners, k): # corners of a picture that was turned k times by 
 
 @pytest.fixture(scope='module')
 def tracks():
-    "Six drawn tracks: their middle frame stands in for a plate in a photograph"
+    "Six synthetic tracks: their middle frame stands in for a plate in a photograph"
     from ksr.tracks import SyntheticTracks
     return [t for t, *_ in SyntheticTracks(8, scenario='A', severity=(0., .2)).tracks(range(6))]
 
@@ -41,12 +41,12 @@ def test_plates_come_back_and_can_be_scored(photos, tracks, tmp_path, weights):
     assert done.code == 0 and done.out.startswith('5 tracks, listed in ') and not done.err, done.err
     back = list(read_tracks(tmp_path/'out', labelled=True))
     assert sorted((t.id, t.text, t.layout) for t in back) == [(f'track_{k:05}', t.text, t.layout) for k, t in enumerate(tracks[:5], 1)]
-    for found, drawn in zip(back, tracks):
-        (x, y), (u, v) = (t.corners[name]['top-left'] for t, name in ((found, 'lr-001.png'), (drawn, 'lr-003.png')))
+    for found, synthetic in zip(back, tracks):
+        (x, y), (u, v) = (t.corners[name]['top-left'] for t, name in ((found, 'lr-001.png'), (synthetic, 'lr-003.png')))
         shift = [round(a - b) for a, b in ((x, u), (y, v))] # whole pixels: nothing was resampled
         for name in corner_names:
-            for a, b, s in zip(found.corners['lr-001.png'][name], drawn.corners['lr-003.png'][name], shift): assert abs(a - b - s) < .011
-        frame, whole = found.frames[0], drawn.frames[2]
+            for a, b, s in zip(found.corners['lr-001.png'][name], synthetic.corners['lr-003.png'][name], shift): assert abs(a - b - s) < .011
+        frame, whole = found.frames[0], synthetic.frames[2]
         left, top = max(0, -shift[0]), max(0, -shift[1])
         piece = whole[:, top:, left:][:, :8, :20]
         assert piece.equal(frame[:, top + shift[1]:, left + shift[0]:][:, :8, :20])

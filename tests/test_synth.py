@@ -1,4 +1,4 @@
-"""Drawn tracks: the same seed, the same bytes, whatever the process; and the sample that is shipped."""
+"""Synthetic tracks: the same seed, the same bytes, whatever the process; and the sample that is shipped."""
 import csv, hashlib, json
 
 import pytest
@@ -8,16 +8,16 @@ from conftest import call, root
 def contents(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob('*')) if p.is_file()}
 
 
-def test_same_seed_same_bytes(drawn, tmp_path):
+def test_same_seed_same_bytes(synthetic, tmp_path):
     assert call('ksr_synth', tmp_path/'again', '--n', 12, '--seed', 3).code == 0
-    once, again = contents(drawn), contents(tmp_path/'again')
+    once, again = contents(synthetic), contents(tmp_path/'again')
     assert set(once) == set(again) and len(once) == 12 * 11 + 2
     assert [name for name in once if once[name] != again[name]] == []
 
 
-def test_another_seed_other_tracks(drawn, tmp_path):
+def test_another_seed_other_tracks(synthetic, tmp_path):
     assert call('ksr_synth', tmp_path/'other', '--n', 2, '--seed', 4).code == 0
-    once, other = contents(drawn), contents(tmp_path/'other')
+    once, other = contents(synthetic), contents(tmp_path/'other')
     images = {name for name in other if name.endswith(('.png', '.jpg'))}
     assert images and all(once.get(name) != other[name] for name in images)
 
@@ -43,7 +43,7 @@ def test_steep_or_straight(tmp_path):
         assert [r['steep'] for r in csv.DictReader(open(tmp_path/str(share)/'manifest.csv', encoding='utf-8'))] == [str(share)] * 4
 
 
-def test_sample_is_whole_and_drawn_as_its_note_says():
+def test_sample_is_whole_and_synthetic_as_its_note_says():
     from ksr.tracks import parse_severity, SyntheticTracks, find_tracks, track_sha256
     sample = root/'data'/'sample'
     rows = {r['track']: r for r in csv.DictReader(open(sample/'manifest.csv', encoding='utf-8'))}
