@@ -27,7 +27,7 @@ def call(program, *args, cwd=root, limit=240):
 
 @pytest.fixture(scope='session')
 def synthetic(tmp_path_factory):
-    "Twelve synthetic tracks, to be copied and spoilt"
+    "Twelve synthetic tracks, to be copied and corrupted"
     folder = tmp_path_factory.mktemp('synthetic')/'tracks'
     done = call('ksr_synth', folder, '--n', 12, '--seed', 3)
     assert done.code == 0, done.err

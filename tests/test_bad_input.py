@@ -48,7 +48,7 @@ def three_frames(track):
 
 
 # track → what is done to it, the file named on standard error, what is found, what was expected, is it a failure, is it still read?
-spoils = {
+harms = {
     'track_00001': (truncate, '/lr-001', 'truncated', 'expected a complete image', True, True),
     'track_00002': (empty, '', 'no readable frame', 'expected lr-001', True, False),
     'track_00003': (text_as_png, '/lr-001.png', 'not an image', 'expected PNG or JPEG', True, True),
@@ -60,44 +60,44 @@ spoils = {
 
 
 @pytest.fixture(scope='module')
-def spoilt(synthetic, weights, tmp_path_factory):
-    "One run over a folder of spoilt and whole tracks, and what it left"
-    folder = tmp_path_factory.mktemp('spoilt')
+def corrupted(synthetic, weights, tmp_path_factory):
+    "One run over a folder of corrupted and whole tracks, and what it left"
+    folder = tmp_path_factory.mktemp('corrupted')
     shutil.copytree(synthetic, folder/'tracks')
-    for track, (corrupt, *_) in spoils.items(): corrupt(tracks(folder/'tracks')[track])
+    for track, (corrupt, *_) in harms.items(): corrupt(tracks(folder/'tracks')[track])
     done = call('ksr_read', folder/'tracks', folder/'nowhere', '--weights', weights, '--device', 'cpu', '--out', folder/'sub.zip', '--json', folder/'r.json', '--restored', folder/'restored')
     return folder, done
 
 
-@pytest.mark.parametrize('track', spoils)
-def test_message(spoilt, track):
-    _, file, found, expected, failure, _ = spoils[track]
-    assert said(spoilt[1].err, 'error: ' if failure else 'warning: ', track + file, found, expected), spoilt[1].err
+@pytest.mark.parametrize('track', harms)
+def test_message(corrupted, track):
+    _, file, found, expected, failure, _ = harms[track]
+    assert said(corrupted[1].err, 'error: ' if failure else 'warning: ', track + file, found, expected), corrupted[1].err
 
 
-def test_missing_folder_is_named(spoilt):
-    assert said(spoilt[1].err, 'error: nowhere', 'does not exist', 'expected'), spoilt[1].err
+def test_missing_folder_is_named(corrupted):
+    assert said(corrupted[1].err, 'error: nowhere', 'does not exist', 'expected'), corrupted[1].err
 
 
-def test_whole_tracks_are_not_mentioned(spoilt):
-    for track in set(tracks(spoilt[0]/'tracks')) - set(spoils): assert track not in spoilt[1].err
+def test_whole_tracks_are_not_mentioned(corrupted):
+    for track in set(tracks(corrupted[0]/'tracks')) - set(harms): assert track not in corrupted[1].err
 
 
-def test_nothing_is_lost(spoilt):
-    folder, done = spoilt
-    readable = sorted(set(tracks(folder/'tracks')) - {t for t, (*_, read) in spoils.items() if not read})
+def test_nothing_is_lost(corrupted):
+    folder, done = corrupted
+    readable = sorted(set(tracks(folder/'tracks')) - {t for t, (*_, read) in harms.items() if not read})
     lines = done.out.splitlines()
     assert all(map(line.fullmatch, lines)) and [text[:11] for text in lines] == readable
     with zipfile.ZipFile(folder/'sub.zip') as z: assert z.read('sub.txt').decode().splitlines() == lines
     assert sorted(p.stem for p in (folder/'restored').iterdir()) == readable
     readings = {r['track']: r for r in json.loads((folder/'r.json').read_text(encoding='utf-8'))['readings']}
     assert set(readings) == {*tracks(folder/'tracks'), 'nowhere'}
-    for track in spoils: assert readings[track]['problems'], track
+    for track in harms: assert readings[track]['problems'], track
     assert readings['track_00001']['frames_used'] == 4 and readings['track_00007']['frames_used'] == 3
 
 
-def test_no_traceback_and_a_failure(spoilt):
-    assert spoilt[1].code == 1 and 'Traceback' not in spoilt[1].err
+def test_no_traceback_and_a_failure(corrupted):
+    assert corrupted[1].code == 1 and 'Traceback' not in corrupted[1].err
 
 
 def test_a_warning_is_no_failure(synthetic, weights, tmp_path):

@@ -173,7 +173,7 @@ def test_marks(cases, tmp_path):
 
 
 def test_tracks(cases, tmp_path):
-    "Whole folders, each file of which may be spoilt, under any name"
+    "Whole folders, each file of which may be corrupted, under any name"
     tally, seeds = Tally('tracks'), list(pictures().values())
     for i, rng, data in cases('tracks', seeds):
         folder = tmp_path/str(i)/rng.choice(('track_00001', 'loose', 'a b', 'ü', '车'))
@@ -213,7 +213,7 @@ def net():
 
 
 def test_checkpoints(cases, tmp_path):
-    "Training states and headers of weights, small ones, their bytes and their JSON spoilt"
+    "Training states and headers of weights, small ones, their bytes and their JSON corrupted"
     tally, path = Tally('checkpoints'), tmp_path/'w.safetensors'
     tensors = dict(a=torch.arange(6.).reshape(2, 3), b=torch.zeros(2).half(), c=torch.arange(200.))
     headers = [dict(state=json.dumps(dict(step=3, identity={}))), dict(ksr=json.dumps(dict(variant='plus', size='smoke', exponent=1.)))]
