@@ -595,13 +595,13 @@ def measure(
     n:int, # tracks, numbered from 0
     batch_size:int=32, # at once
 ) -> list: # n dicts: text, fused read and confidence, each branch's read, PSNR and reads of the restorations
-    "One row per synthetic track"
+    "One row per synthetic track: read at the corners that the rectifier finds; pictures at the generator's, as the clean plate is"
     rows, device = [], next(net.parameters()).device
     for start in range(0, n, batch_size):
         batch = tracks(range(start, min(start + batch_size, n))).to(device)
         with autocast(device):
             restored = net.restorer(batch.frames)
-            by_branch = reads(net, batch.frames, restored)
+            by_branch = reads(net, rectified(net, batch).frames)
             middle = batch.frames[:, reference_index(batch.frames.shape[1])]
             mean = R.upsample(R.warp_track(batch.frames, restored.flow.float()).mean(1)).clamp(0, 1)
             pictures = dict(restored=restored.clamped, bicubic=resize(middle, hr_canvas), mean=mean,

@@ -141,7 +141,7 @@ def kept_line(
     return tuple(trust_entries(beside, weights)['line']) if beside.is_file() else unbent
 
 # %% ../nbs/18_reading.ipynb #8aa7fad9
-believed = .04 # share of the plate's width by which corners may be off before the frames are read as they are too
+believed = .02 # share of the plate's width by which corners may be off before the frames are read as they are too
 
 class Reader:
     "Reads tracks with one set of weights; another process needs a reader of its own and must be spawned, not forked"
@@ -269,10 +269,11 @@ def read_batch(self:Reader,
     "Rectify and read; at given corners and at found ones; where the corners are not believed, the frames as they are too"
     batch, given = batch.to(self.device), batch.corners.to(self.device) if self.corners == 'given' else None
     placed = placed_by(self.net, batch, given)
-    out, rows = self.read_frames(placed.frames), (placed.doubt > believed).nonzero()[:, 0].cpu()
+    folded = placed.doubt.isinf() # placed as they are already
+    out, rows = self.read_frames(placed.frames), ((placed.doubt > believed) & ~folded).nonzero()[:, 0].cpu()
     second = {}
     if given is not None: out, second = self.with_found(out, batch)
-    asis = torch.zeros(len(batch), dtype=torch.bool)
+    asis = folded.cpu()
     if len(rows):
         other = self.read_frames(as_they_are(batch.native[rows], batch.size[rows]))
         better = likelier(chosen_rows(out, rows), other)

@@ -535,7 +535,7 @@ def to_canvas(
 @dataclass(frozen=True)
 class Batch:
     "Tracks as tensors; every tensor leads with the batch"
-    frames: Tensor # (B, T, 3, 32, 96) in [0, 1]: drawn: on the plate's canvas by corners a little wrong; files: stretched onto it
+    frames: Tensor # (B, T, 3, 32, 96) in [0, 1]: synthetic: on the plate's canvas by corners a little wrong; files: stretched onto it
     text: Tensor # (B, 7) class numbers; −1 where not known
     layout: Tensor # (B,) index into `layout_names`; −1 where not known
     native: Tensor = None # (B, T, 3, H, W) uint8, the frames as they are, in a padded buffer; zero outside size
