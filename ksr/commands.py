@@ -8,7 +8,7 @@ __all__ = ['clip_suffixes', 'below', 'holds_tracks', 'sort_paths', 'refuse_same_
            'ksr_read']
 
 # %% ../nbs/24_commands.ipynb #23a00002
-import os, sys, threading
+import hashlib, os, sys, threading
 from dataclasses import replace
 from functools import partial, wraps
 from itertools import groupby
@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 from .clips import Following, Reads, Ways, annotated, is_photo, load_finder, most_read, parse_mark, parse_time, read_file, read_marked
 from .core import KSRError, at_terminal, check_place, finish
 from .evidence import check_report_folder, write_reports
-from .reading import check_outputs, refuse_breaking, report, run_read
+from .experiment import weights_file
+from .reading import check_outputs, real, refuse_breaking, report, run_read
 from .tracks import files_below, find_tracks, suffixes, write_track
 from .trust import judge
 
@@ -130,6 +131,7 @@ def read_media(
     log = ways.add if annotated_file else lambda *_: None
     for name, path in media:
         known = journal.get(path)
+        if known and tracks and not all((Path(tracks)/flat_name(r.track)).is_dir() for r in known if r.text): known = None # crops are gone
         if known and name in (known[0].track, known[0].track.rpartition('#')[0]): yield path, known, False
         else:
             readings = read_file(path, how, name, log) if marked is None else read_marked(path, how, marked, at, name, log)
@@ -187,7 +189,8 @@ def run(
     check_reports(reports, tracks, folders, media, tta)
     stop, following = threading.Event(), Following(every=every)
     rest = dict(judge=asked_judge(weights, error_rate, answers), answers=answers, tta=tta, resume=resume, stop=stop, many=len(media))
-    rest['settings'] = dict(error_rate=error_rate, frames=frames, every=every, marked=str(corners), at=at, tracks=bool(tracks))
+    rest['settings'] = dict(error_rate=error_rate, frames=frames, every=every, marked=str(corners), at=at, tracks=real(tracks),
+        detector=hashlib.sha256(weights_file('detector').read_bytes()).hexdigest() if media else '')
     for note in notes: print(note, file=sys.stderr)
     corners = corners if marked is None else 'found'
     find = load_finder(device) if media and marked is None else None

@@ -8,8 +8,9 @@ __all__ = ['views', 'unbent', 'believed', 'agreeing', 'answer_columns', 'Slot', 
            'geometric_mean', 'where_found', 'make_reading', 'file_hashes', 'side_by_side', 'went_wrong', 'find_folders',
            'shared_names', 'breaks_line', 'refuse_breaking', 'refuse_shared', 'report', 'out_file', 'write_restored',
            'json_file', 'answer_row', 'answers_file', 'spoken', 'tracks_in', 'read_folders', 'as_kept', 'from_kept',
-           'stamp', 'Journal', 'one_by_one', 'check_outputs', 'refuse_inside', 'journal_of', 'write_all', 'run_read',
-           'width_class', 'Score', 'as_score', 'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
+           'stamp', 'Journal', 'one_by_one', 'check_outputs', 'real', 'beside', 'refuse_inside', 'journal_of',
+           'write_all', 'run_read', 'width_class', 'Score', 'as_score', 'summarise', 'evaluate_tracks', 'run_eval',
+           'ksr_eval']
 
 # %% ../nbs/18_reading.ipynb #5127ef0e
 import csv, hashlib, json, os, signal, sys, threading, unicodedata, zipfile
@@ -17,6 +18,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from itertools import chain, groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -564,9 +566,12 @@ def from_kept(
 
 def stamp(
     source:Path, # track folder or file
-) -> list: # of [name, bytes, time of the last change]; None where it can't be seen
+) -> list: # of [name, SHA-256], '' for what is no regular file; None where it can't be seen
     "Whether it is still what was read"
-    try: return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in (contents(source) if source.is_dir() else [source])]
+    def digest(path):
+        if not path.is_file(): return ''
+        with open(path, 'rb') as file: return hashlib.file_digest(file, 'sha256').hexdigest()
+    try: return [[p.name, digest(p)] for p in (contents(source) if source.is_dir() else [source])]
     except OSError: return None
 
 # %% ../nbs/18_reading.ipynb #b1a00004
@@ -578,7 +583,7 @@ class Journal:
         resume:bool=False, # go on with what is there?
         restored='', # folder with pictures that must be there
     ):
-        self.path, self.settings, self.restored, self.file, self.known = path, settings, restored, None, {}
+        self.path, self.settings, self.restored, self.file, self.known, self.stamps = path, settings, restored, None, {}, {}
         if path and resume and Path(path).is_file(): self.take_up()
 
     def take_up(self):
@@ -589,9 +594,9 @@ class Journal:
         if other: raise KSRError(f'{self.path}: was begun with other settings ({"; ".join(other)}); expected the same, or no --resume')
         end = self.file.tell()
         for line in self.file:
-            try: source, known, _ = json.loads(line if line.endswith(b'\n') else b'')
-            except ValueError: break # the run was killed while it wrote this
-            self.known[source], end = (end, known), end + len(line)
+            try: source, known, readings = json.loads(line if line.endswith(b'\n') else b'')
+            except (ValueError, TypeError): break # the run was killed while it wrote this
+            self.known[str(source)], end = (end, known), end + len(line)
         self.file.truncate(end)
 
 # %% ../nbs/18_reading.ipynb #b1a0004b
@@ -599,27 +604,31 @@ class Journal:
 def get(self:Journal,
     source:Path, # track folder or file
 ) -> list: # of `Reading`, as they were; None where it must be read
-    "What is known of it"
-    at, known = self.known.get(os.path.realpath(source), (0, None))
-    if known is None or known != stamp(source): return None
+    "What is known of it; its files are remembered as they are before they are read"
+    place = os.path.realpath(source)
+    at, known = self.known.get(place, (0, None))
+    if self.path: self.stamps[place] = now = stamp(source)
+    if known is None or known != now: return None
     self.file.seek(at)
-    readings = [from_kept(plain) for plain in json.loads(self.file.readline())[2]]
+    try: readings = [from_kept(plain) for plain in json.loads(self.file.readline())[2]]
+    except (ValueError, TypeError, KeyError, AttributeError): return None # another version's, or nobody's
     whole = not self.restored or all((Path(self.restored)/f'{r.track}.png').is_file() for r in readings if r.text)
     return readings if whole else None
 
 @patch
 def add(self:Journal,
-    source:Path, # track folder or file; None: nothing that can be read again
+    source:Path, # track folder or file that was asked for by `get`; None: nothing that can be read again
     readings:list, # all of it
 ):
     "Keep what was read, if nothing failed"
-    if not self.path or source is None or any(r.failed for r in readings) or (known := stamp(source)) is None: return
+    place = source and os.path.realpath(source)
+    if not (known := self.stamps.pop(place, None)) or any(r.failed for r in readings): return
     with naming(self.path):
         if self.file is None:
             self.file = open(self.path, 'w+b')
             self.file.write(json.dumps(self.settings).encode() + b'\n')
         self.file.seek(0, os.SEEK_END)
-        self.file.write(json.dumps([os.path.realpath(source), known, list(map(as_kept, readings))]).encode() + b'\n')
+        self.file.write(json.dumps([place, known, list(map(as_kept, readings))]).encode() + b'\n')
         self.file.flush()
 
 @patch
@@ -638,12 +647,27 @@ def one_by_one(
     "(where it lies or None, its readings, are they new?) for every track, in the order of the folders"
     known = [journal.get(p) is not None for p in folders]
     new = read_folders(reader, [p for p, k in zip(folders, known) if not k], lost)
-    for p, k in zip([None] * len(lost) + folders, [False] * len(lost) + known): yield p, journal.get(p) if k else [next(new)[1]], not k
+    for p, k in zip([None] * len(lost) + folders, [False] * len(lost) + known):
+        if k and (kept := journal.get(p)): yield p, kept, False
+        else: yield p, [next(read_folders(reader, [p], []) if k else new)[1]], True # changed a moment ago: read now
 
 def check_outputs(out='', json='', restored='', answers='', **more):
     "`KSRError` where one of the files and folders could not be written, or has the suffix of another format"
     files = dict(out=(out, ('.txt', '.zip')), json=(json, ('.json',)), answers=(answers, ('.csv',)))
     check_places(**files, restored=restored, **more)
+
+def real(
+    folder, # path; empty: none
+) -> str:
+    "Where it is"
+    return os.path.realpath(folder) if folder else ''
+
+def beside(
+    path, # weights file; None: there is none
+) -> str: # SHA-256 of the thresholds that lie beside it; '' where none do
+    "Which thresholds are in force"
+    file = path and Path(path).with_suffix('.trust.json')
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else ''
 
 def refuse_inside(
     folders, # of tracks
@@ -710,8 +734,8 @@ def run_read(
     refuse_shared(folders), refuse_inside(folders, files)
     each = bool(json or others or judge)
     reader = Reader.from_pretrained(weights, device, corners=corners, restore=bool(restored), each=each, tta=tta)
-    settings = dict(weights=reader.weights, device=reader.device.type, corners=corners, tta=tta, each=each,
-        restored=bool(restored)) | settings
+    facts = dict(ksr=version('ksr'), torch=torch.__version__, trust=beside(reader.path), corners=corners, tta=tta, each=each)
+    settings = dict(weights=reader.weights, restored=real(restored)) | facts | reader.computed | settings
     journal, total, n = journal_of(files, settings, resume, restored), len(lost) + len(folders) + many, 0
     done = False
     try:

@@ -35,7 +35,7 @@ class Quick(R.Reader):
         B, T = tracks.size.shape[:2]
         log_p = torch.randn(B, T, 7, 36, generator=torch.Generator().manual_seed(int(tracks.native.long().sum()))).log_softmax(-1)
         placed = Placed(tracks.frames, torch.zeros(B, T, 4, 2), torch.zeros(B, T, 4), torch.eye(3).expand(B, T, 3, 3), torch.zeros(B))
-        return dict(restored=torch.rand(B, 3, 64, 192), log_p=log_p[:, 0], by_branch=dict(joint=log_p), each=log_p, placed=placed, asis=torch.zeros(B).bool())
+        return dict(restored=torch.rand(B, 3, 64, 192, generator=torch.Generator().manual_seed(int(tracks.native.long().sum()))), log_p=log_p[:, 0], by_branch=dict(joint=log_p), each=log_p, placed=placed, asis=torch.zeros(B).bool())
 
 
 def plate(folder, k, n=5):
@@ -276,7 +276,7 @@ lengthy = {
 def test_an_argument_of_300_characters(name, few, ended, monkeypatch, tmp_path):
     prepared(few)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('ksr.trust.drawn_evidence', lambda *a, **k: pytest.fail('too late'))
+    monkeypatch.setattr('ksr.trust.synthetic_evidence', lambda *a, **k: pytest.fail('too late'))
     answer = lengthy[name](ended, few)
     one_line(answer, long, 'expected')
 
@@ -467,9 +467,6 @@ def whole(few, quick, judged, ended):
     return found
 
 
-def same(found, whole): return {k: v for k, v in found.items() if not k.startswith('track_')} == {k: v for k, v in whole.items() if not k.startswith('track_')} and set(found) == set(whole)
-
-
 def at_track(n, action): # a `look` that acts at the n-th track
     count = iter(range(1, 10**6))
     return lambda track: action() if next(count) == n else None
@@ -486,7 +483,7 @@ def test_ctrl_c_keeps_what_is_done_and_resume_skips_it(n, whole, few, quick, end
     reader = quick()
     code, again, err = long_job(few, ended, resume=True)
     assert code == 0 and reader.seen == [f'track_{k:05}' for k in range(1, 7)][len(done):] and len(again) == 6
-    assert same(bytes_of(few.parent), whole) and not list(few.parent.glob('*.part'))
+    assert bytes_of(few.parent) == whole and not list(few.parent.glob('*.part'))
 
 
 def test_a_second_ctrl_c_stops_at_once(whole, few, quick, ended):
@@ -499,7 +496,7 @@ def test_a_second_ctrl_c_stops_at_once(whole, few, quick, ended):
     assert not [p for p in few.parent.iterdir() if p.name in written or p.name.startswith('.')]
     reader = quick()
     assert long_job(few, ended, resume=True)[0] == 0 and 'track_00001' not in reader.seen
-    assert same(bytes_of(few.parent), whole)
+    assert bytes_of(few.parent) == whole
 
 
 def test_what_a_kill_left_half_is_read_again(whole, few, quick, ended):
@@ -512,8 +509,7 @@ def test_what_a_kill_left_half_is_read_again(whole, few, quick, ended):
     (few.parent/'restored'/'track_00002.png').unlink() # lost in between
     reader = quick()
     code, out, err = long_job(few, ended, resume=True)
-    assert code == 0 and reader.seen[:3] == ['track_00001', 'track_00002', 'track_00003'] or 'track_00003' not in reader.seen
-    assert set(reader.seen) >= {'track_00001', 'track_00002', 'track_00006'} and len(out) == 6
+    assert code == 0 and set(reader.seen) >= {'track_00001', 'track_00002', 'track_00006'} and len(out) == 6, (code, reader.seen)
 
 
 def test_resume_of_another_run_is_refused_and_of_none_is_a_start(few, quick, ended):
@@ -524,6 +520,49 @@ def test_resume_of_another_run_is_refused_and_of_none_is_a_start(few, quick, end
     one_line(ended(ksr_read, [few], resume=True), '--resume', 'expected')
     assert ended(ksr_read, [few], out=few.parent/'new.txt', resume=True)[0] == 0
     assert ended(ksr_read, [few], out=few.parent/'sub.txt')[0] == 0 and not list(few.parent.glob('*.part')) # begun anew
+
+
+def stopped_run(few, quick, ended, **more):
+    "A run that was stopped in its second track, and the same again"
+    quick(at_track(2, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    go = lambda **new: ended(ksr_read, [few], **dict(out=few.parent/'sub.txt') | more | new)
+    go()
+    return lambda **new: (quick(), go(**new, resume=True))
+
+
+@pytest.mark.parametrize('change, said', [(dict(corners='given'), 'corners'), (dict(tta='identity,larger'), 'tta'), (dict(restored='another'), 'restored'), (dict(json='r.json'), 'each'),
+    (dict(frames=3), 'frames'), (dict(every=2), 'every'), (dict(tracks='crops'), 'tracks'), (dict(error_rate=.05), 'error_rate')])
+def test_resume_with_any_other_setting_is_refused(change, said, few, quick, judged, ended, monkeypatch):
+    again = stopped_run(few, quick, ended)
+    if 'tta' in change: monkeypatch.setattr(R.Reader, 'from_pretrained', lambda *a, **k: Quick(looks=k.get('tta')))
+    change = {k: few.parent/v if k in ('restored', 'json', 'tracks') else v for k, v in change.items()}
+    one_line(again(**change)[1], 'sub.txt.part', f'{said} ', 'expected')
+
+
+def test_resume_after_other_thresholds_or_versions_is_refused(few, quick, ended, monkeypatch):
+    again = stopped_run(few, quick, ended)
+    monkeypatch.setattr(R, 'beside', lambda path: 'another')
+    one_line(again()[1], 'trust')
+    monkeypatch.undo()
+
+
+def test_a_track_that_changes_while_others_are_read(few, quick, ended):
+    again = stopped_run(few, quick, ended)
+    frame = few/'track_00001'/'lr-001.png'
+    quick(at_track(1, lambda: Image.new('RGB', (12, 8), (9, 9, 9)).save(frame)))
+    code, out, err = ended(ksr_read, [few], out=few.parent/'sub.txt', resume=True)
+    assert code == 0 and len(out) == 6, err
+
+
+def test_a_frame_that_changed_with_its_time_kept(few, quick, ended):
+    again = stopped_run(few, quick, ended)
+    frame = few/'track_00001'/'lr-001.png'
+    kept = frame.stat()
+    data = bytearray(frame.read_bytes())
+    frame.write_bytes((few/'track_00001'/'lr-002.png').read_bytes()[:len(data)].ljust(len(data), b'\0'))
+    os.utime(frame, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    reader, _ = again()
+    assert 'track_00001' in reader.seen
 
 
 def test_a_stopped_evaluation_says_what_it_has(few, quick, ended):
@@ -583,6 +622,6 @@ def test_ctrl_c_at_a_shell(tmp_path, weights):
 def test_ctrl_c_in_any_command_is_one_line(begin, few, monkeypatch, ended):
     prepared(few)
     def stopped(*args, **options): raise KeyboardInterrupt
-    for name in ('ksr.tracks.SyntheticTracks.draw', 'ksr.tracks.load_photo', 'ksr.datasets.ccpd_tables', 'ksr.experiment.load_net', 'ksr.experiment.run', 'ksr.trust.drawn_evidence', 'ksr.card.page_values'): monkeypatch.setattr(name, stopped)
+    for name in ('ksr.tracks.SyntheticTracks.draw', 'ksr.tracks.load_photo', 'ksr.datasets.ccpd_tables', 'ksr.experiment.load_net', 'ksr.experiment.run', 'ksr.trust.synthetic_evidence', 'ksr.card.page_values'): monkeypatch.setattr(name, stopped)
     code, out, err = ended(lambda: begin(few))
     assert code == 130 and len(err) == 1 and 'stopped' in err[0], (code, out, err)
