@@ -780,13 +780,14 @@ def track_gigaflops(
     variant:str, # of the network
     size:str, # of the network
     join:str='gated', # of the network
-) -> dict: # 10⁹ operations of one five-frame track: rectifier, restorer, readers, total
+) -> dict: # 10⁹ operations of one five-frame track: rectifier, restorer, readers, total; each: every frame read by itself beside it
     "What a track costs; attention as plain products, which the counter knows"
     net, size = KSRNet(variant, size, join).eval(), torch.tensor([[24, 56]] * 5)
     with sdpa_kernel(SDPBackend.MATH):
         finding, restoring = R.gigaflops(lambda frames: net.rectifier(frames[0], size), (1, 5, 3, 24, 56)), R.gigaflops(net.restorer)
         reading = R.gigaflops(lambda frames: reads(net, frames)) - (restoring if 'image' in net.branches else 0)
-    return dict(rectifier=finding, restorer=restoring, reader=reading, total=finding + restoring + reading)
+        each = 5 * R.gigaflops(net.reader, (1, 1, 3, 32, 96)) if net.reader else 0
+    return dict(rectifier=finding, restorer=restoring, reader=reading, total=finding + restoring + reading, each=each)
 
 @torch.no_grad()
 def show_restorations(
