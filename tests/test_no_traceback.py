@@ -276,7 +276,7 @@ lengthy = {
 def test_an_argument_of_300_characters(name, few, ended, monkeypatch, tmp_path):
     prepared(few)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('ksr.trust.drawn_evidence', lambda *a, **k: pytest.fail('too late'))
+    monkeypatch.setattr('ksr.trust.synthetic_evidence', lambda *a, **k: pytest.fail('too late'))
     answer = lengthy[name](ended, few)
     one_line(answer, long, 'expected')
 
@@ -583,6 +583,6 @@ def test_ctrl_c_at_a_shell(tmp_path, weights):
 def test_ctrl_c_in_any_command_is_one_line(begin, few, monkeypatch, ended):
     prepared(few)
     def stopped(*args, **options): raise KeyboardInterrupt
-    for name in ('ksr.tracks.SyntheticTracks.draw', 'ksr.tracks.load_photo', 'ksr.datasets.ccpd_tables', 'ksr.experiment.load_net', 'ksr.experiment.run', 'ksr.trust.drawn_evidence', 'ksr.card.page_values'): monkeypatch.setattr(name, stopped)
+    for name in ('ksr.tracks.SyntheticTracks.draw', 'ksr.tracks.load_photo', 'ksr.datasets.ccpd_tables', 'ksr.experiment.load_net', 'ksr.experiment.run', 'ksr.trust.synthetic_evidence', 'ksr.card.page_values'): monkeypatch.setattr(name, stopped)
     code, out, err = ended(lambda: begin(few))
     assert code == 130 and len(err) == 1 and 'stopped' in err[0], (code, out, err)
