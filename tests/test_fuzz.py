@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import root
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 from PIL import Image
 from safetensors.torch import save
 
-from conftest import root
 from ksr.clips import Clip, parse_mark, parse_time, write_clip
 from ksr.core import KSRError, atomic_write, best_device, converted
 from ksr.experiment import Config, DetectorRun, KSRNet, load_detector, load_net, read_header, save_weights
 from ksr.learner import load_checkpoint, save_checkpoint
 from ksr.plates import layout_names
-from ksr.reading import Reading, Trust, breaks_line, error_rates, json_file, kept_line, load_trust, out_file, write_restored
+from ksr.reading import Reading, breaks_line, error_rates, json_file, kept_line, load_trust, out_file, write_restored
 from ksr.tracks import (Track, check_text, contents, decode_image, find_tracks, given_track, max_side, min_side, missing_frames, parse_corners, parse_severity, read_annotations,
     read_marks, read_track, to_frame, write_manifest, write_track)
 
