@@ -36,8 +36,8 @@ from .experiment import KSRNet, autocast, load_net, placed_by, reads, weights_fi
 from .metrics import summary, table
 from .plates import alphabet, layout_names, slots
 from .rectifier import as_they_are
-from ksr.tracks import (Batch, Problem, Track, collate, contents, corner_names, encode_image, find_tracks, given_track, load_json, read_track,
-    shared_by)
+from .tracks import (Batch, Problem, Track, collate, contents, corner_names, encode_image, find_tracks, given_track, load_json,
+    read_track, shared_by)
 
 # %% ../nbs/18_reading.ipynb #de1d165f
 @dataclass(frozen=True)
@@ -137,7 +137,9 @@ def fits(
     never:bool=False, # may it be None or infinite?
 ) -> bool:
     "Are these numbers of that shape and range, whole ones where the bounds are?"
-    if shape: return isinstance(value, (list, tuple)) and len(value) == shape[0] and all(fits(v, shape[1:], low, high, never) for v in value)
+    if shape:
+        same = isinstance(value, (list, tuple)) and len(value) == shape[0]
+        return same and all(fits(v, shape[1:], low, high, never) for v in value)
     if never and (value is None or value == math.inf): return True
     return type(value) in ((int,) if type(high) is int else (int, float)) and low <= value <= high
 

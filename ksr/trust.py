@@ -537,7 +537,7 @@ def trusted(self:Reader,
     "Read one track, and judge it"
     if self.path is None: raise KSRError('a reader without a file of weights has no thresholds: expected one of Reader.from_pretrained')
     if self.corners != 'found' or self.tta != ('identity',):
-        raise KSRError(f'corners {self.corners} and views {self.tta}: expected found corners and the view identity, which the thresholds know')
+        raise KSRError(f'corners {self.corners} and views {self.tta}: expected found and identity, which the thresholds know')
     ask = judge(self.path, error_rate)
     reading = self.read(frames)
     return replace(reading, answer=ask(reading))
