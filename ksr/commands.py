@@ -185,6 +185,8 @@ def run(
     if frames < 1: raise KSRError(f'--frames {frames}: expected 1 or more')
     if error_rate and tta != 'identity':
         raise KSRError(f'--tta {tta}: expected identity with --error-rate, whose thresholds know no other view')
+    if error_rate and corners == 'given':
+        raise KSRError('--corners given: expected found with --error-rate, whose thresholds know no other corners')
     if resume and annotated_file: raise KSRError('--resume: expected no --annotated with it')
     check_reports(reports, tracks, folders, media, tta)
     stop, following = threading.Event(), Following(every=every)

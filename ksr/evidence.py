@@ -551,7 +551,8 @@ def steps_of(examiner:Examiner, seen:Seen) -> list: # of dict(step, parameters)
     "What was done, in order, and with which numbers"
     net, trust, reading = examiner.reader.net, examiner.trust, seen.reading
     box = dict(canvas=list(canvas), plate_on_it=list(plate_box))
-    levels = {f'least {kind} probability': trust.threshold(kind, examiner.error_rate) for kind in ('text', 'character')} if trust else {}
+    level = lambda kind: trust.threshold(kind, examiner.error_rate, reading.distinct_frames)
+    levels = {f'least {kind} probability': level(kind) for kind in ('text', 'character')} if trust else {}
     how = dict(network=f'{net.variant}/{net.size}', branches=list(net.branches), join=net.join, exponent=net.exponent)
     rows = {
         'decode the frames to 8-bit RGB': dict(frames=reading.frames_used),

@@ -9,7 +9,7 @@ from ksr.commands import run
 from ksr.core import KSRError
 from ksr.reading import Reading, find_folders
 from ksr.tracks import SyntheticTracks, Track, encode_image, write_track
-from ksr.trust import Reader, judge, judged, load_trust, non_plates, trust_file
+from ksr.trust import Reader, judge, judged, load_trust, non_plates, run_trust, trust_file
 
 small = root/'ksr/weights/small.safetensors'
 cpu = dict(weights='small', device='cpu')
@@ -100,10 +100,48 @@ def test_what_cannot_be_asked_for(tmp_path):
     other = tmp_path/'mine.safetensors'
     shutil.copy(small, other)
     for options, expected in ((dict(error_rate=.01, weights=other), 'ksr_trust'), (dict(error_rate=2.), 'expected 0.001'), (dict(error_rate=.001), 'is less than 4096 synthetic tracks can show'),
-                              (dict(answers='a.csv'), '--error-rate RATE')):
+                              (dict(answers='a.csv'), '--error-rate RATE'), (dict(error_rate=.01, corners='given'), '--corners given: expected found'), (dict(error_rate=.01, tta='identity,darker'), '--tta')):
         with pytest.raises(KSRError, match=expected): run([root/'data/sample'], **cpu | options)
     with pytest.raises(KSRError, match='each=True'): judged(Reading('t', log_p=torch.zeros(7, 36)), load_trust(trust_file('small'), Reader.from_pretrained('small', 'cpu').weights))
     judge('small', .01)
+    for options in (dict(corners='given'), dict(tta='identity,darker')):
+        with pytest.raises(KSRError, match='which the thresholds know'): Reader.from_pretrained('small', 'cpu', restore=False, **options).trusted(root/'data/sample', .01)
     other.with_suffix('.trust.json').write_text(trust_file('small').read_text().replace('"weights": "', '"weights": "0'))
     with pytest.raises(KSRError, match='is for weights 0'): Reader.from_pretrained(str(other), 'cpu')
     assert Reader.from_pretrained(str(other), 'cpu', trusted=False).line == (1., 0.)
+
+
+def test_a_broken_file_of_thresholds_is_named(tmp_path):
+    other = tmp_path/'mine.safetensors'
+    shutil.copy(small, other)
+    plain = json.loads(trust_file('small').read_text())
+    for change, said in ((dict(line=[float('nan'), 0]), 'line'), (dict(text=[]), 'text'), (dict(quantiles=[]), 'quantiles'), (dict(least='4'), 'least'), (dict(text=plain['text'][0]), 'text')):
+        other.with_suffix('.trust.json').write_text(json.dumps(plain | change))
+        for ask in (lambda: Reader.from_pretrained(str(other), 'cpu'), lambda: run([root/'data/sample'], weights=str(other), device='cpu', error_rate=.01)):
+            with pytest.raises(KSRError, match=rf'mine.trust.json: {said} .*expected'): ask()
+
+
+def test_copies_of_a_frame_are_one_frame(asked, tmp_path):
+    "Thresholds and sets are those of as many frames as differ, whatever the files are"
+    batch = SyntheticTracks(4, role='test', scenario='A', severity=(0., .3), steep=0.)(range(6))
+    trust, reader = load_trust(trust_file('small'), Reader.from_pretrained('small', 'cpu').weights), Reader.from_pretrained('small', 'cpu', restore=False)
+    assert len({levels[3:] for levels in trust.text}) == len({levels[3:] for levels in trust.character}) == len({*trust.quantiles}) == 3
+    for i in range(6):
+        frames = frames_of(batch, i)
+        said = {n: judged(reader.read(some), trust, .05) for n, some in ((5, frames), (1, frames[2:3]), (-1, frames[2:3] * 5), (2, [frames[1], frames[3]]))}
+        for n, answer in said.items(): assert ('distinct frame' in answer['reason']) == (n != 5) or 'frames disagree' in answer['reason']
+        assert said[1]['sets'] == said[-1]['sets'] and said[1]['kind'] == said[-1]['kind'] and 'from 1 distinct frame' in said[-1]['reason']
+        sure = {n: a['kind'] == 'read' for n, a in said.items()}
+        for n in (1, 2): assert sure[n] == (said[n]['confidence'] >= trust.threshold('text', .05, n)) or said[n]['kind'] == 'cannot be read'
+
+
+def test_thresholds_that_differ_are_told(tmp_path, capsys):
+    other = tmp_path/'mine.safetensors'
+    shutil.copy(small, other)
+    kept = other.with_suffix('.trust.json')
+    assert run_trust(str(other), 12, 1, str(kept), '') == 0
+    assert run_trust(str(other), 12, 1, '', '') == 0 and 'mine.trust.json: identical' in capsys.readouterr().out
+    plain = json.loads(kept.read_text())
+    plain['quantiles'][1][0][2][6] = .5
+    kept.write_text(json.dumps(plain))
+    assert run_trust(str(other), 12, 1, '', '') == 1 and 'mine.trust.json: NOT identical' in capsys.readouterr().out

@@ -61,6 +61,10 @@ breaks = {
     'corners that are given are not taken': ('18_reading', "batch.corners.to(self.device) if self.corners == 'given' else None", 'None'),
     'corners that are found are not read beside given ones': ('18_reading', 'v.index_copy(0, rows, geometric_mean(v[rows], more[k]))', 'v'),
     'all corners are believed': ('18_reading', '(placed.doubt > believed)', '(placed.doubt > 1e9)'),
+    'thresholds of the product, not of the confidence': ('20_trust', 'text_threshold(confidence, right.all(1), rate, delta)', 'text_threshold(got.confidence, right.all(1), rate, delta)'),
+    'thresholds are rounded down': ('20_trust', 'math.ceil(level * 1e6) / 1e6', 'math.floor(level * 10) / 10'),
+    'parts are calibrated on every track': ('20_trust', 'torch.where(apart, some, ~accepted)', 'torch.where(apart, some, True)'),
+    'copies count as frames': ('18_reading', 'return len({(tuple(f.shape), f.numpy().tobytes()) for f in frames})', 'return len(frames)'),
     'the rectifier places nothing before judging': ('17_experiment', 'if rectifier and isinstance(source, FolderTracks)', 'if False'),
     'a stale run is taken': ('16_learner', "check_identity(state['identity'], self.identity, self.checkpoint)", 'pass'),
 }

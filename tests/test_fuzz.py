@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import root
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 from PIL import Image
 from safetensors.torch import save
@@ -18,13 +19,13 @@ from ksr.core import KSRError, atomic_write, best_device, converted
 from ksr.experiment import Config, DetectorRun, KSRNet, load_detector, load_net, read_header, save_weights
 from ksr.learner import load_checkpoint, save_checkpoint
 from ksr.plates import layout_names
-from ksr.reading import Reading, breaks_line, json_file, out_file, write_restored
+from ksr.reading import Reading, breaks_line, error_rates, json_file, kept_line, load_trust, out_file, write_restored
 from ksr.tracks import (Track, check_text, contents, decode_image, find_tracks, given_track, max_side, min_side, missing_frames, parse_corners, parse_severity, read_annotations,
     read_marks, read_track, to_frame, write_manifest, write_track)
 
 total, first = int(os.environ.get('KSR_FUZZ', 20_000)), int(os.environ.get('KSR_FUZZ_SEED', 0))
 slowest = 10. # seconds that one input may take
-shares = dict(pictures=.62, annotations=.15, checkpoints=.14, marks=.06, tracks=.02, clips=.01) # of the inputs
+shares = dict(pictures=.60, annotations=.15, checkpoints=.14, marks=.06, tracks=.02, trust=.02, clips=.01) # of the inputs
 quick = settings(deadline=None, derandomize=True, database=None, max_examples=150, suppress_health_check=list(HealthCheck))
 
 
@@ -225,6 +226,22 @@ def test_checkpoints(cases, tmp_path):
         path.write_bytes(data)
         found = tally(i, lambda: (load_checkpoint if b'"state"' in data else read_header)(path))
         assert found is None or isinstance(found if isinstance(found, dict) else found[1], dict)
+    tally.close(100)
+
+
+def test_thresholds(cases, tmp_path):
+    "What stands beside the weights: bytes corrupted, or one entry's value replaced; the reader's line is loaded by the same way"
+    whole = (root/'ksr/weights/small.trust.json').read_bytes()
+    tally, known, weights = Tally('trust'), json.loads(whole), tmp_path/'w.safetensors'
+    for i, rng, data in cases('trust', [whole]):
+        if rng.random() < .5:
+            name = rng.choice(list(known))
+            data = json.dumps(known | {name: rng.choice((None, [], {}, 'x', -1, 5, .5, True, math.nan, math.inf, 10**400, known['line'], known['text'], known['quantiles'][0]))}).encode()
+        (tmp_path/'w.trust.json').write_bytes(data)
+        found = tally(i, lambda: load_trust(tmp_path/'w.trust.json', known['weights']))
+        line = tally(i, lambda: kept_line(weights, known['weights']))
+        assert (found is None) == (line is None) and (found is None or line == found.line)
+        for kind in ('text', 'character') if found else (): assert all(0 <= found.threshold(kind, rate, n) for rate in error_rates for n in (1, 2, 5))
     tally.close(100)
 
 
