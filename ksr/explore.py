@@ -96,48 +96,48 @@ def knob(
     default, low, high, # value and range
     group:str, # view | blur | light | sensor | file
     said:str, # what it is, and its unit
-    step:float=None, # None: a hundredth of the range
+    step:float, # of the slider
 ):
     "A field of `Shot` with its slider"
-    return field(default=default, metadata=dict(low=low, high=high, group=group, said=said, step=step or (high - low) / 100))
+    return field(default=default, metadata=dict(low=low, high=high, group=group, said=said, step=step))
 
 @dataclass(frozen=True)
 class Shot:
     "One camera, one track"
     width:float = knob(42., 12., 150., 'view', 'plate width, px', 1.)
-    growth:float = knob(3., -10., 20., 'view', 'growth over the track, px')
+    growth:float = knob(3., -10., 20., 'view', 'growth over the track, px', .5)
     yaw:float = knob(12., -60., 60., 'view', 'yaw, °', 1.)
     pitch:float = knob(-6., -60., 60., 'view', 'pitch, °', 1.)
     roll:float = knob(2., -30., 30., 'view', 'roll, °', 1.)
-    turn:float = knob(2., -20., 20., 'view', 'turning over the track, °')
-    distance:float = knob(4., .7, 10., 'view', 'distance, m')
-    aspect:float = knob(1.1, .8, 1.4, 'view', 'height of pixels')
-    shake:float = knob(.3, 0., 3., 'view', 'shake between frames')
-    margin:float = knob(3., 0., 15., 'view', 'margin of the crop, px')
-    bend:float = knob(0., -.08, .08, 'view', 'bent plate, share of its width')
-    shimmer:float = knob(0., 0., 2., 'view', 'shimmer, px')
-    corners:float = knob(.3, 0., 4., 'view', 'error of the corners, px')
-    blur:float = knob(.4, 0., 3., 'blur', 'lens, σ px')
-    defocus:float = knob(0., 0., 5., 'blur', 'defocus, radius px')
-    motion:float = knob(0., 0., 10., 'blur', 'motion, px')
+    turn:float = knob(2., -20., 20., 'view', 'turning over the track, °', .5)
+    distance:float = knob(4., .7, 10., 'view', 'distance, m', .1)
+    aspect:float = knob(1.1, .8, 1.4, 'view', 'height of pixels', .02)
+    shake:float = knob(.3, 0., 3., 'view', 'shake between frames', .05)
+    margin:float = knob(3., 0., 15., 'view', 'margin of the crop, px', .25)
+    bend:float = knob(0., -.08, .08, 'view', 'bent plate, share of its width', .005)
+    shimmer:float = knob(0., 0., 2., 'view', 'shimmer, px', .05)
+    corners:float = knob(.3, 0., 4., 'view', 'error of the corners, px', .1)
+    blur:float = knob(.4, 0., 3., 'blur', 'lens, σ px', .05)
+    defocus:float = knob(0., 0., 5., 'blur', 'defocus, radius px', .1)
+    motion:float = knob(0., 0., 10., 'blur', 'motion, px', .1)
     angle:float = knob(20., 0., 175., 'blur', 'direction of the motion, °', 1.)
-    arc:float = knob(0., -.5, .5, 'blur', 'bow of the motion')
-    level:float = knob(.45, .05, .9, 'light', 'exposure')
-    flicker:float = knob(.05, 0., .5, 'light', 'flicker')
-    warmth:float = knob(0., -.4, .4, 'light', 'colour cast')
-    gamma:float = knob(1., .4, 2.5, 'light', 'gamma')
-    haze:float = knob(0., 0., .6, 'light', 'haze')
-    gray:float = knob(0., 0., 1., 'light', 'colour lost')
-    rain:float = knob(0., 0., .6, 'light', 'rain')
-    photon:float = knob(3., 0., 40., 'sensor', 'noise in the light, grey levels')
-    dark:float = knob(1., 0., 40., 'sensor', 'noise in the dark, grey levels')
+    arc:float = knob(0., -.5, .5, 'blur', 'bow of the motion', .02)
+    level:float = knob(.45, .05, .9, 'light', 'exposure', .01)
+    flicker:float = knob(.05, 0., .5, 'light', 'flicker', .01)
+    warmth:float = knob(0., -.4, .4, 'light', 'colour cast', .02)
+    gamma:float = knob(1., .4, 2.5, 'light', 'gamma', .05)
+    haze:float = knob(0., 0., .6, 'light', 'haze', .01)
+    gray:float = knob(0., 0., 1., 'light', 'colour lost', .02)
+    rain:float = knob(0., 0., .6, 'light', 'rain', .01)
+    photon:float = knob(3., 0., 40., 'sensor', 'noise in the light, grey levels', .5)
+    dark:float = knob(1., 0., 40., 'sensor', 'noise in the dark, grey levels', .5)
     bayer:float = knob(0., 0., 1., 'sensor', 'colour mosaic', 1.)
-    sharpening:float = knob(.2, 0., 2.5, 'sensor', 'sharpening')
-    halo:float = knob(.8, .5, 2., 'sensor', 'its width, σ px')
-    rescale:float = knob(1., .5, 1.6, 'file', 'sensor size / saved size')
+    sharpening:float = knob(.2, 0., 2.5, 'sensor', 'sharpening', .05)
+    halo:float = knob(.8, .5, 2., 'sensor', 'its width, σ px', .05)
+    rescale:float = knob(1., .5, 1.6, 'file', 'sensor size / saved size', .02)
     first:float = knob(0., 0., 95., 'file', 'first JPEG, quality (0: none)', 1.)
     last:float = knob(60., 0., 95., 'file', 'last JPEG, quality (0: none)', 1.)
-    repeated:float = knob(0., 0., 1., 'file', 'repeated video blocks')
+    repeated:float = knob(0., 0., 1., 'file', 'repeated video blocks', .02)
 
     def __post_init__(self):
         for f in fields(self):
@@ -522,7 +522,9 @@ class TrackBrowser:
         self.confidence = W.FloatRangeSlider(value=(0., 1.), min=0., max=1., step=.01, description='confidence')
         self.list = W.Select(rows=12, layout=W.Layout(width='330px'), options=[])
         self.previous, self.next, self.read_all = (W.Button(description=d) for d in ('◀ previous', 'next ▶', 'read all'))
+        self.place = W.IntSlider(0, min=0, max=0, description='← → keys', layout=W.Layout(width='330px'))
         self.said, self.picture = W.Label(), W.Image(format='jpeg')
+        self.place.observe(lambda change: self.step(change.new - (self.list.index or 0)), 'value')
         for w in (self.layout, self.scenario, self.outcome, self.confidence): w.observe(self.filter, 'value')
         self.list.observe(self.choose, 'index')
         self.previous.on_click(lambda _: self.step(-1))
@@ -540,6 +542,7 @@ def filter(self:TrackBrowser, change=None):
     self.held = True
     self.list.options = [(e.line, k) for k, e in enumerate(self.shown)]
     self.list.index = paths.index(kept) if kept in paths else 0 if paths else None
+    self.place.max = max(len(paths) - 1, 0)
     self.held = False
     self.said.value = f'{len(self.shown)} of {len(self.entries)} tracks'
     self.choose()
@@ -547,7 +550,9 @@ def filter(self:TrackBrowser, change=None):
 @patch
 def choose(self:TrackBrowser, change=None):
     "Read and show the chosen track"
-    if self.held or self.list.index is None or self.look and self.look.track.path == self.shown[self.list.index].path: return
+    if self.held: return
+    self.place.value = self.list.index or 0
+    if self.list.index is None or self.look and self.look.track.path == self.shown[self.list.index].path: return
     try: self.look = look_at(self.reader, read_track(self.shown[self.list.index].path))
     except KSRError as e:
         self.said.value = str(e)
@@ -558,7 +563,7 @@ def choose(self:TrackBrowser, change=None):
 @patch
 def step(self:TrackBrowser, by:int):
     "The next track, or the one before; it stops at the ends"
-    if self.shown: self.list.index = min(max((self.list.index or 0) + by, 0), len(self.shown) - 1)
+    if self.shown and by and not self.held: self.list.index = min(max((self.list.index or 0) + by, 0), len(self.shown) - 1)
 
 @patch
 def read(self:TrackBrowser, button=None):
@@ -578,7 +583,7 @@ def box(self:TrackBrowser) -> W.VBox:
     "The widget"
     buttons = W.HBox([self.previous, self.next, self.read_all, self.said])
     filters = W.VBox([self.layout, self.scenario, self.outcome, self.confidence, buttons])
-    return W.VBox([W.HBox([self.list, filters]), self.picture])
+    return W.VBox([W.HBox([W.VBox([self.list, self.place]), filters]), self.picture])
 
 # %% ../nbs/26_explore.ipynb #26e00047
 def sampling(
