@@ -101,6 +101,7 @@ def knob(
     "A field of `Shot` with its slider"
     return field(default=default, metadata=dict(low=low, high=high, group=group, said=said, step=step))
 
+# %% ../nbs/26_explore.ipynb #26e0011b
 @dataclass(frozen=True)
 class Shot:
     "One camera, one track"
@@ -370,6 +371,7 @@ def redraw(self:CameraSliders, change=None):
         self.times.append((time.perf_counter() - start, time.process_time() - worked))
         self.said.value = f'{1000 * self.times[-1][0]:.0f} ms'
 
+# %% ../nbs/26_explore.ipynb #26e0029b
 @patch
 def twin(self:CameraSliders) -> Tensor: return self.drawn()
 
@@ -565,6 +567,7 @@ def step(self:TrackBrowser, by:int):
     "The next track, or the one before; it stops at the ends"
     if self.shown and by and not self.held: self.list.index = min(max((self.list.index or 0) + by, 0), len(self.shown) - 1)
 
+# %% ../nbs/26_explore.ipynb #26e0044b
 @patch
 def read(self:TrackBrowser, button=None):
     "Read every track that was not read yet"
