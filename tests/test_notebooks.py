@@ -5,7 +5,7 @@ import pytest
 from conftest import call, root
 
 notebooks = sorted((root/'nbs').glob('*.ipynb'))
-reports = [p for p in notebooks if p.stem in ('train', 'ablation', 'clips', 'evaluate', 'explore', 'figures', 'read')]
+reports = [p for p in notebooks if p.stem in ('train', 'ablation', 'clips', 'evaluate', 'explore', 'figures', 'generator', 'read')]
 source = lambda cell: ''.join(cell['source'])
 named = pytest.mark.parametrize('path', notebooks, ids=lambda p: p.stem)
 
@@ -90,7 +90,7 @@ def imported(node): # names of ksr's modules that an import statement takes
     return [node.module.split('.')[1]] if (node.module or '').startswith('ksr.') else []
 
 
-def test_there_are_reports(): assert {'train', 'ablation', 'clips', 'evaluate', 'explore', 'figures', 'read'} <= {p.stem for p in reports}
+def test_there_are_reports(): assert {'train', 'ablation', 'clips', 'evaluate', 'explore', 'figures', 'generator', 'read'} <= {p.stem for p in reports}
 
 
 @pytest.mark.parametrize('path', reports, ids=lambda p: p.stem)
@@ -102,7 +102,7 @@ def test_parameters_are_tagged_and_documented(path):
 
 # report → a wrong value, what is named, what is said to be right
 wrong = dict(train=('variant', 'v9', "'v1', 'v2', 'final', 'plus'"), evaluate=('device', 'abacus', 'expected auto, cpu, cuda'), read=('shown', '0', 'expected at least 1'),
-    explore=('tracks', '2', 'expected at least 8'), ablation=('rows', 'v1,v9', 'expected some of'), figures=('results', 'nowhere', 'no such folder'),
+    explore=('live', 'maybe', 'expected auto, yes or no'), generator=('tracks', '2', 'expected at least 8'), ablation=('rows', 'v1,v9', 'expected some of'), figures=('results', 'nowhere', 'no such folder'),
     clips=('pairs', '0', 'expected 0 or more, 1 or more'))
 
 
