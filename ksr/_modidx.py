@@ -1324,6 +1324,7 @@ d = { 'settings': { 'branch': 'main',
                             'ksr.viewer.ksr_viewer': ('viewer.html#ksr_viewer', 'ksr/viewer.py'),
                             'ksr.viewer.links': ('viewer.html#links', 'ksr/viewer.py'),
                             'ksr.viewer.members': ('viewer.html#members', 'ksr/viewer.py'),
+                            'ksr.viewer.offline_template': ('viewer.html#offline_template', 'ksr/viewer.py'),
                             'ksr.viewer.pieces_of': ('viewer.html#pieces_of', 'ksr/viewer.py'),
                             'ksr.viewer.place': ('viewer.html#place', 'ksr/viewer.py'),
                             'ksr.viewer.plainly': ('viewer.html#plainly', 'ksr/viewer.py'),
@@ -1335,4 +1336,4 @@ d = { 'settings': { 'branch': 'main',
                             'ksr.viewer.slot_column': ('viewer.html#slot_column', 'ksr/viewer.py'),
                             'ksr.viewer.unpack': ('viewer.html#unpack', 'ksr/viewer.py'),
                             'ksr.viewer.unpacked': ('viewer.html#unpacked', 'ksr/viewer.py'),
-                            'ksr.viewer.voila_command': ('viewer.html#voila_command', 'ksr/viewer.py')}}}
+                            'ksr.viewer.voila_settings': ('viewer.html#voila_settings', 'ksr/viewer.py')}}}

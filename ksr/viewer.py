@@ -6,10 +6,10 @@
 __all__ = ['lists', 'loose', 'style', 'kinds', 'sending', 'fields_of_uploads', 'as_options', 'Limits', 'check_amount',
            'safe_path', 'members', 'place', 'pieces_of', 'unpacked', 'unpack', 'Entry', 'plainly', 'Session',
            'rectified', 'figure', 'slot_column', 'answer_html', 'said_html', 'facts', 'found_in', 'reading_html',
-           'links', 'as_link', 'drop_field', 'Viewer', 'voila_command', 'run_viewer', 'ksr_viewer']
+           'links', 'as_link', 'drop_field', 'Viewer', 'voila_settings', 'offline_template', 'run_viewer', 'ksr_viewer']
 
 # %% ../nbs/27_viewer.ipynb #27a00002
-import math, os, re, shutil, signal, stat, subprocess, sys, threading, unicodedata, zipfile
+import json, math, os, re, shutil, signal, stat, subprocess, sys, threading, unicodedata, zipfile
 from base64 import b64encode
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from .clips import Clip, Marking, Reads, draw_plates, is_photo, label, load_finder, read_file, read_marked, read_photo, reason
 from .commands import clip_suffixes, flat_name, refuse_same_names, sort_paths
-from .core import KSRError, best_device, finish, first_interrupt, on_signal, rectify, root
+from .core import KSRError, best_device, finish, on_signal, rectify, root
 from .evidence import Examiner, as_bytes, data_uri, write_report
 from .reading import Reading, find_folders, out_file, refuse_shared, tracks_in
 from .rectifier import as_they_are
@@ -138,7 +138,7 @@ def unpack(
             files, size = files + 1, size + (folder/path).stat().st_size
 
 # %% ../nbs/27_viewer.ipynb #27a00017
-@dataclass
+@dataclass(eq=False)
 class Entry:
     "What can be looked at"
     reading:Reading # with or without a text
@@ -293,8 +293,8 @@ def slot_column(
 ) -> str: # HTML
     "One character with what else it may be"
     def row(c, p):
-        share = f'{100 * p:.0f}'
-        return f'<div{" class=kept" * (c in kept)}><i style="width:{share}%"></i>{c} {share} %</div>'
+        share = f'{100 * p:.0f} %' if p >= .005 else '< 1 %'
+        return f'<div{" class=kept" * (c in kept)}><i style="width:{100 * p:.0f}%"></i><code>{c}</code> {escape(share)}</div>'
     return f'<div class="slot"><b>{slot.character}</b>' + ''.join(row(c, math.exp(v)) for c, v in slot.top) + '</div>'
 
 def answer_html(
@@ -319,6 +319,7 @@ style = '''<style>
 .ksr .slots {display: grid; grid-template-columns: repeat(7, minmax(0, 1fr)); gap: 4px; max-width: 760px}
 .ksr .slot {font-size: .8em; text-align: center} .ksr .slot b {font: 700 1.9em ui-monospace, monospace}
 .ksr .slot div {position: relative; color: #888} .ksr .slot .kept {color: #111; font-weight: 600}
+.ksr .slot code {margin-right: .35em; color: inherit} .ksr a {color: #0b5394; text-decoration: underline}
 .ksr .slot i {position: absolute; left: 0; bottom: 0; height: 3px; background: #56B4E9}
 .ksr ul {margin: .3em 0; padding-left: 1.2em} .ksr .error {color: #a40000} .ksr .warning {color: #7a4b00}
 .ksr-mark {overflow: auto; max-height: 85vh}
@@ -520,10 +521,10 @@ def show(self:Viewer):
     s, e = self.session, self.session.entry
     n, busy, place = len(s.entries), self.busy, f'{s.at + 1} of {len(s.entries)}' if s.entries else ''
     self.state.value = f'<div class="ksr" aria-live="polite">{"reading … " * busy}{place}{said_html(s.said)}</div>'
-    key = id(e), self.rate.value, sum(x.source == e.source for x in s.entries) if e and e.source else 0
-    if key != self.shown: self.view.value, self.shown = f'<div class="ksr">{s.html(self.rate.value)}</div>' if e else '', key
+    key = self.rate.value, sum(x.source == e.source for x in s.entries) if e and e.source else 0
+    if (e, key) != self.shown: self.view.value, self.shown = f'<div class="ksr">{s.html(self.rate.value)}</div>' if e else '', (e, key)
     known = {} if busy or not any(x.reading.text for x in s.entries) else {f'submission{k}': s.submission(k) for k in ('.txt', '.zip')}
-    self.downloads.value = f'<div class="ksr">{links(known)}</div>' if known else ''
+    self.downloads.value = f'<div class="ksr">Take home: {links(known)}</div>' if known else ''
     self.previous.disabled, self.next.disabled, self.stop.layout.display = s.at == 0, s.at >= n - 1, None if busy else 'none'
     self.controls.layout.display = None if n else 'none'
     self.evidence.disabled, self.mark.disabled = busy or not (e and e.reading.text), busy or not (e and e.source)
@@ -627,26 +628,41 @@ def end_mark(self:Viewer, entry:Entry):
     self.work(steps())
 
 # %% ../nbs/27_viewer.ipynb #27a00053
-def voila_command(
+def voila_settings(
     port:int, # on 127.0.0.1
     browser:bool, # open one?
     limits:Limits=Limits(), # of an upload
-) -> list: # of words
+) -> dict: # of voila.json
     "How Voilà is started"
-    options = dict(ip='127.0.0.1', port=port, auto_token=True, open_browser=browser, strip_sources=True, show_margins=True,
-        tornado_settings=dict(websocket_max_message_size=2 * limits.sent))
+    voila = dict(ip='127.0.0.1', port=port, auto_token=True, open_browser=browser)
+    voila |= dict(tornado_settings=dict(websocket_max_message_size=2 * limits.sent))
     culled = dict(cull_interval=60, cull_idle_timeout=1800) # kernels whose page is gone
-    return [sys.executable, '-m', 'voila', str(root/'nbs'/'viewer.ipynb'), *(f'--Voila.{k}={v}' for k, v in options.items()),
-        *(f'--MappingKernelManager.{k}={v}' for k, v in culled.items())]
+    return dict(Voila=voila, VoilaConfiguration=dict(template='offline'), MappingKernelManager=culled)
+
+def offline_template(
+    folder:Path, # of Jupyter's data, searched first
+):
+    "Voilà's own template without the style sheets that it fetches from the network"
+    from jupyter_core.paths import jupyter_path
+    (index,) = [p for p in (Path(d)/'lab'/'index.html.j2' for d in jupyter_path('voila', 'templates')) if p.is_file()][:1]
+    lines = [line for line in index.read_text(encoding='utf-8').splitlines() if 'href="http' not in line]
+    (own := folder/'voila'/'templates'/'offline').mkdir(parents=True)
+    (own/'index.html.j2').write_text('\n'.join(lines), encoding='utf-8')
+    (own/'conf.json').write_text('{"base_template": "lab"}', encoding='utf-8')
 
 def run_viewer(port:int, browser:bool) -> int: # exit code
     "What `ksr_viewer` does"
+    page = root/'nbs'/'viewer.ipynb'
     if not find_spec('voila'): raise KSRError("Voilà is not installed; expected `make viewer`, or pip install -e '.[viewer]'")
-    if not (root/'nbs'/'viewer.ipynb').is_file(): raise KSRError(f'{root}: holds no nbs/viewer.ipynb; expected the whole project')
-    with TemporaryDirectory(prefix='ksr-viewer-', ignore_cleanup_errors=True) as folder, first_interrupt(threading.Event()):
+    if not page.is_file(): raise KSRError(f'{page}: there is no such file; expected the whole project')
+    with TemporaryDirectory(prefix='ksr-viewer-', ignore_cleanup_errors=True) as folder:
+        offline_template(Path(folder))
+        (Path(folder)/'voila.json').write_text(json.dumps(voila_settings(port, browser)), encoding='utf-8')
         env = os.environ | dict(TMPDIR=folder, JUPYTER_PREFER_ENV_PATH='1')
-        with subprocess.Popen(voila_command(port, browser), env=env) as voila:
-            with on_signal(signal.SIGTERM, lambda *_: voila.terminate()): voila.wait()
+        env['JUPYTER_PATH'] = os.pathsep.join([folder, *filter(None, [env.get('JUPYTER_PATH')])])
+        with subprocess.Popen([sys.executable, '-m', 'voila', str(page)], cwd=folder, env=env) as voila:
+            end = lambda *_: voila.terminate()
+            with on_signal(signal.SIGTERM, end), on_signal(signal.SIGINT, end): voila.wait()
     return 0 if voila.returncode in (0, -signal.SIGINT, -signal.SIGTERM) else voila.returncode
 
 # %% ../nbs/27_viewer.ipynb #27a00054
