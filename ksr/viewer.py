@@ -552,8 +552,9 @@ def work(self:Viewer,
 def uploaded(self:Viewer, change):
     "Files have come"
     files = [(f['name'], f['content']) for f in change['new']]
-    if not files or self.busy: return
+    if not files: return
     self.upload.value = () # the bytes are needed once
+    if self.busy: return self.refuse('is still reading; expected its end, or a press on stop, before the next upload')
     self.marks.children, self.reports.value = (), ''
     self.work(self.all_of(files))
 
@@ -569,10 +570,13 @@ def all_of(self:Viewer, files):
 def refused(self:Viewer, change):
     "The field has counted too much, and sent nothing"
     files, sent = map(float, change['new'].split(',')[:2])
-    if self.busy: return
-    self.cleared()
+    if not self.busy: self.cleared()
     try: check_amount(int(files), int(sent), self.session.limits)
-    except KSRError as e: self.session.say(f'error: {e}')
+    except KSRError as e: self.refuse(e)
+
+@patch
+def refuse(self:Viewer, text):
+    self.session.say(f'error: {text}')
     self.show()
 
 @patch
@@ -637,7 +641,9 @@ def voila_settings(
     voila = dict(ip='127.0.0.1', port=port, auto_token=True, open_browser=browser)
     voila |= dict(tornado_settings=dict(websocket_max_message_size=2 * limits.sent))
     culled = dict(cull_interval=60, cull_idle_timeout=1800) # kernels whose page is gone
-    return dict(Voila=voila, VoilaConfiguration=dict(template='offline'), MappingKernelManager=culled)
+    look = dict(template='offline', extension_allowlist=['@voila-dashboards/widgets-manager8'])
+    hidden = dict(enabled=True, remove_cell_tags=['notebook']) # cells that are for JupyterLab
+    return dict(Voila=voila, VoilaConfiguration=look, TagRemovePreprocessor=hidden, MappingKernelManager=culled)
 
 def offline_template(
     folder:Path, # of Jupyter's data, searched first

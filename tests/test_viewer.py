@@ -42,7 +42,7 @@ def page(server):
         browser.visit(server[0])
         browser.until("document.querySelector('[class$=-files]')", 240)
         yield browser
-        assert browser.errors() == []
+        assert (errors := browser.errors()) == [], '\n'.join(errors)
 
 
 def upload(page, *paths, into='[class$=-files]'):
@@ -134,8 +134,9 @@ def test_a_plate_is_marked_and_read(page, tmp_path):
     shown(page, '--corners')
     picture(page, 'marked')
     page.press('read this plate')
-    page.until(f"document.querySelector('.ksr .text')?.innerText.startsWith('{scene.texts[0]}')")
-    shown(page, 'In the photograph')
+    shown(page, '4 of 4'), shown(page, 'photo.jpg#4'), shown(page, scene.texts[0]), shown(page, 'In the photograph')
+    page.until("!document.querySelector('.ksr-mark')")
+    page.value("document.querySelector('.ksr .text').scrollIntoView()")
     picture(page, 'photo')
 
 
