@@ -641,7 +641,7 @@ def voila_settings(
     voila = dict(ip='127.0.0.1', port=port, auto_token=True, open_browser=browser)
     voila |= dict(tornado_settings=dict(websocket_max_message_size=2 * limits.sent))
     culled = dict(cull_interval=60, cull_idle_timeout=1800) # kernels whose page is gone
-    look = dict(template='offline', extension_allowlist=['@voila-dashboards/widgets-manager8'])
+    look = dict(template='offline')
     hidden = dict(enabled=True, remove_cell_tags=['notebook']) # cells that are for JupyterLab
     return dict(Voila=voila, VoilaConfiguration=look, TagRemovePreprocessor=hidden, MappingKernelManager=culled)
 
