@@ -9,7 +9,7 @@ from conftest import env, root
 
 pytestmark = [pytest.mark.skipif(None in programs.values(), reason='there is no Chromium with ChromeDriver here (Debian: chromium, chromium-driver)'),
     pytest.mark.skipif(not find_spec('voila'), reason="Voilà is not installed here (pip install -e '.[viewer]')")]
-mixed = 'Unsatisfied version .* of shared singleton module' # Voilà 0.5.13 brings JupyterLab 4.2's core, the widgets ask for 4.6's: a warning, and they work
+mixed = '(Unsatisfied|No satisfying) version .* of shared (singleton )?module' # Voilà 0.5.13 brings JupyterLab 4.2's core, the widgets ask for 4.6's: a warning, and they work
 track = root/'data'/'sample'/'Scenario-A'/'Mercosur'/'track_00001'
 
 
