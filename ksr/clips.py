@@ -1246,7 +1246,8 @@ def clickable(
         for k, some in enumerate(lines, 1))
     dots = ''.join(f'<circle cx="{x}" cy="{y}" r="2" fill="lime"/>' for x, y in marking.points)
     data = b64encode(encode_image(marking.picture, 'jpg', 90)).decode()
-    return (f'<svg viewBox="0 0 {w} {h}" width="{width or w}" style="cursor:crosshair" onclick="{escape(caught.format(name=name, w=w, h=h))}">'
+    js = escape(caught.format(name=name, w=w, h=h))
+    return (f'<svg viewBox="0 0 {w} {h}" width="{width or w}" style="cursor:crosshair" onclick="{js}">'
         f'<image href="data:image/jpeg;base64,{data}" width="{w}" height="{h}"/>{outline}{dots}</svg>')
 
 # %% ../nbs/19_clips.ipynb #19f00007

@@ -321,6 +321,7 @@ style = '''<style>
 .ksr .slot div {position: relative; color: #888} .ksr .slot .kept {color: #111; font-weight: 600}
 .ksr .slot code {margin-right: .35em; color: inherit} .ksr a {color: #0b5394; text-decoration: underline}
 .ksr .slot i {position: absolute; left: 0; bottom: 0; height: 3px; background: #56B4E9}
+@media (max-width: 600px) {.ksr .slot {font-size: .62em; white-space: nowrap}}
 .ksr ul {margin: .3em 0; padding-left: 1.2em} .ksr .error {color: #a40000} .ksr .warning {color: #7a4b00}
 .ksr-mark {overflow: auto; max-height: 85vh}
 </style>'''
@@ -579,6 +580,7 @@ def refuse(self:Viewer, text):
     self.session.say(f'error: {text}')
     self.show()
 
+# %% ../nbs/27_viewer.ipynb #27a0046b
 @patch
 def step(self:Viewer, n:int):
     self.session.step(n)
