@@ -2,6 +2,7 @@
 # make test    every notebook, then tests/
 # make figures every figure and table of the paper, from the stored runs
 # make lab     JupyterLab, at the map of the notebooks (nbs/index.ipynb)
+# make viewer  a page for those who don't code: upload frames, photographs, clips; see and take home what was read
 # make check   before a commit: export, clean, run what has changed and the quick tests
 # make docs    the notebooks, README and model cards as a site with search: _docs/site/index.html
 # make clean   remove what these made; your own runs under data/runs stay
@@ -13,11 +14,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS := $(VENV)/.docs
+VIEWER := $(VENV)/.viewer
 DEMO := data/runs/demo
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test figures lab check docs clean install
+.PHONY: demo test figures lab viewer check docs clean install
 
 install: $(STAMP)
 
@@ -49,6 +51,13 @@ figures: install
 
 lab: install
 	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" nbs/index.ipynb
+
+$(VIEWER): $(STAMP)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[viewer]'
+	@touch $@
+
+viewer: $(VIEWER)
+	@$(BIN)/ksr_viewer
 
 check: install
 	@$(BIN)/python tests/check.py </dev/null

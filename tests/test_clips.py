@@ -2,6 +2,7 @@
 import json, os, re, signal, struct, subprocess, sys, weakref, zlib
 
 import av, numpy as np, pytest
+from browser import Browser, programs
 from conftest import call, env, root
 
 reader = root/'tests'/'read_drawn.py'
@@ -229,3 +230,27 @@ def test_ten_minutes_need_no_more_memory_than_one(tmp_path):
         peaks.append(int(done.out.splitlines()[-1].split()[1]) / 1024)
     assert peaks[1] - peaks[0] < 100, peaks
     print(peaks, 'MB')
+
+
+@pytest.mark.skipif(None in programs.values(), reason='there is no Chromium with ChromeDriver here (Debian: chromium, chromium-driver)')
+def test_a_click_is_caught_in_a_browser(several, tmp_path):
+    from PIL import Image
+    from ksr.clips import Marking
+    Image.fromarray(several.pictures[0].permute(1, 2, 0).contiguous().numpy()).save(tmp_path/'photo.png')
+    marking = Marking(tmp_path/'photo.png')
+    view, field = marking.widget(640).children[:2]
+    page, wanted = tmp_path/'page.html', several.corners[0, 0].tolist()
+    page.write_text(f'<div class="{field._dom_classes[0]}"><input></div><p style="margin:30px">{view.value}</p>', encoding='utf-8')
+    h, w = marking.picture.shape[1:]
+    with Browser() as browser:
+        browser.open(page)
+        for x, y in wanted:
+            browser.value(f"""(() => {{
+                const svg = document.querySelector('svg'), b = svg.getBoundingClientRect()
+                const at = {{clientX: b.left + {x} / {w} * b.width, clientY: b.top + {y} / {h} * b.height, bubbles: true}}
+                document.elementFromPoint(at.clientX, at.clientY).dispatchEvent(new MouseEvent('click', at))
+            }})()""")
+            field.value = browser.value("document.querySelector('input').value")
+        assert browser.value("document.querySelector('svg').getBoundingClientRect().width") == 640
+        assert browser.errors() == []
+    assert np.abs(np.array(marking.quad.tolist()) - wanted).max() <= w / 640 # a pixel of the screen
