@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from .clips import Following, Reads, Ways, annotated, is_photo, load_finder, most_read, parse_mark, parse_time, read_file, read_marked
 from .core import KSRError, at_terminal, check_place, finish
-from .evidence import check_report_folder, write_reports
+from .evidence import Examiner, check_report_folder, write_reports
 from .experiment import weights_file
 from .reading import check_outputs, real, refuse_breaking, report, run_read
 from .tracks import files_below, find_tracks, suffixes, write_track
@@ -189,6 +189,7 @@ def run(
         raise KSRError('--corners given: expected found with --error-rate, whose thresholds know no other corners')
     if resume and annotated_file: raise KSRError('--resume: expected no --annotated with it')
     check_reports(reports, tracks, folders, media, tta)
+    examiner = reports and Examiner.from_pretrained(weights, device, 'given' if corners == 'given' else 'found', error_rate or .01)
     stop, following = threading.Event(), Following(every=every)
     rest = dict(judge=asked_judge(weights, error_rate, answers), answers=answers, tta=tta, resume=resume, stop=stop, many=len(media))
     rest['settings'] = dict(error_rate=error_rate, frames=frames, every=every, marked=str(corners), at=at, tracks=real(tracks),
@@ -201,7 +202,7 @@ def run(
         annotated_file=annotated_file) if media else None
     code = run_read(folders, out, json, restored, weights, device, corners, others, **rest)
     if not reports or stop.is_set(): return code
-    return max(code, write_reports([*folders, *cut_out(tracks, media)], reports, weights, device, corners, error_rate or .01, command))
+    return max(code, write_reports([*folders, *cut_out(tracks, media)], reports, examiner, command))
 
 # %% ../nbs/24_commands.ipynb #23a00a12
 def hyphened(command):

@@ -516,6 +516,7 @@ def first_interrupt(
         signal.signal(signal.SIGINT, before)
     return on_signal(signal.SIGINT, asked)
 
+# %% ../nbs/00_core.ipynb #c0b00006a
 def complain(
     said, # lines
     code:int=1, # exit code
@@ -530,6 +531,7 @@ def complain(
 def finish(
     action, # function of no arguments → exit code
     stopped:str='stopped; what was begun is not there', # said after Ctrl-C
+    failed:int=1, # exit code of an error
 ):
     "Run a command: an error a person can act on is a line, not a traceback; told to end, it tidies up first"
     for stream in (sys.stdout, sys.stderr):
@@ -541,10 +543,11 @@ def finish(
         except KeyboardInterrupt: code = complain(stopped, 128 + signal.SIGINT, 'note')
         except BrokenPipeError:
             code = complain('standard output: was closed before the end; expected a reader of all lines', 128 + signal.SIGPIPE)
-        except MemoryError: code = complain('out of memory; expected more of it, or less work at a time')
-        except KSRError as e: code = complain(e)
+        except MemoryError: code = complain('out of memory; expected more of it, or less work at a time', failed)
+        except KSRError as e: code = complain(e, failed)
         except OSError as e:
-            code = complain(f'{e.filename or "a file"}: {(e.strerror or str(e)).lower()}; expected one that is there and open to you')
+            said = f'{e.filename or "a file"}: {(e.strerror or str(e)).lower()}; expected one that is there and open to you'
+            code = complain(said, failed)
     if code: sys.exit(code)
 
 # %% ../nbs/00_core.ipynb #984c8698

@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['rate', 'halo', 'start', 'probes', 'nudge', 'contrast', 'stroke', 'marked', 'sure', 'limit', 'shown_residual',
-           'limits', 'as_bytes', 'uri', 'photograph', 'plate_place', 'toned', 'Fit', 'seen_by', 'derivatives',
-           'next_step', 'fit_cameras', 'Consistency', 'other_frames', 'consistency', 'contribution', 'without_each',
-           'taken', 'conjugate_gradients', 'covariance', 'undetermined', 'open_pixels', 'Second', 'own_second',
-           'other_texts', 'plain', 'Examiner', 'Seen', 'answered', 'where_placed', 'looked_at', 'sha256',
-           'card_section', 'measured_rows', 'restoration_rows', 'about_weights', 'package_file', 'code_hash',
-           'software', 'input_files', 'slot_rows', 'explained_facts', 'frame_rows', 'steps_of', 'restored_facts',
-           'coloured', 'explained_picture', 'pictures_of', 'pixel_hash', 'answer_facts', 'settings_of', 'examine',
-           'data_uri', 'shown', 'as_html', 'canonical', 'sealed', 'schema_problems', 'write_report', 'differences',
-           'shown_by', 'page_differences', 'load_record', 'seal_problems', 'hash_problem', 'input_problems', 'verify',
-           'run_verify', 'ksr_verify', 'check_report_folder', 'write_reports', 'ask_restored', 'restorations_of',
-           'measure_restorations']
+           'held_by', 'limits', 'as_bytes', 'uri', 'photograph', 'plate_place', 'toned', 'Fit', 'seen_by',
+           'derivatives', 'next_step', 'fit_cameras', 'Consistency', 'other_frames', 'consistency', 'contribution',
+           'without_each', 'taken', 'conjugate_gradients', 'covariance', 'undetermined', 'open_pixels', 'Second',
+           'own_second', 'other_texts', 'plain', 'Examiner', 'Seen', 'answered', 'where_placed', 'looked_at', 'sha256',
+           'canonical', 'strict_json', 'package_file', 'code_hash', 'schema_problems', 'beside', 'section_of',
+           'measured_rows', 'about_weights', 'cpu_kind', 'software', 'input_files', 'slot_rows', 'explained_facts',
+           'frame_rows', 'steps_of', 'restored_facts', 'coloured', 'explained_picture', 'pictures_of', 'pixel_hash',
+           'answer_facts', 'settings_of', 'examine', 'data_uri', 'shown', 'as_html', 'sealed', 'write_report',
+           'differences', 'software_differences', 'png_pixels', 'same_picture', 'page_differences', 'load_record',
+           'seal_problems', 'hash_problem', 'input_problems', 'asked_for', 'command_problems', 'computed_again',
+           'problems_of', 'verify', 'run_verify', 'ksr_verify', 'check_report_folder', 'write_reports', 'ask_restored',
+           'restorations_of', 'measure_restorations']
 
 # %% ../nbs/23_evidence.ipynb #23e00002
-import base64, hashlib, json, math, os, platform, re, shlex, sys
+import argparse, base64, hashlib, json, math, os, platform, re, shlex, struct, sys
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from io import BytesIO
@@ -42,7 +43,7 @@ from .experiment import KSRNet, read_header, reads, weights_file
 from .metrics import rate_interval
 from .reading import Reader, Reading, calibrated, find_folders, refuse_shared
 from .rectifier import as_they_are
-from .tracks import Track, collate, encode_image, read_track
+from .tracks import Track, collate, encode_image, file_bytes, read_track
 from .trust import Trust, judged, load_trust, trust_file
 
 # %% ../nbs/23_evidence.ipynb #23e00005
@@ -360,7 +361,7 @@ def plain(
 class Examiner:
     "A reader, and what is known of its weights"
     reader:Reader # with restore and each
-    weights:str # name or file, as it was given
+    about:dict # of `about_weights`
     trust:Trust = None # thresholds; None: there are none beside the weights
     error_rate:float = .01 # wanted among texts that are called read
     second:Second = None # reader of restored pictures; None: the weights' own
@@ -375,9 +376,9 @@ class Examiner:
     ):
         "The reader with its thresholds, where there are any"
         reader = Reader.from_pretrained(weights, device, corners=corners)
-        trust = load_trust(trust_file(weights), reader.weights) if trust_file(weights).is_file() else None
+        trust = load_trust(trust_file(weights), reader.weights) if trust_file(weights).exists() else None
         if trust: trust.threshold('text', error_rate) # an error rate that makes no sense is said now
-        return cls(reader, str(weights), trust, error_rate, second or own_second(reader.net))
+        return cls(reader, about_weights(str(weights), reader.weights), trust, error_rate, second or own_second(reader.net))
 
 # %% ../nbs/23_evidence.ipynb #23e00034
 class Seen(NamedTuple):
@@ -430,52 +431,25 @@ def looked_at(
 # %% ../nbs/23_evidence.ipynb #23e00036
 def sha256(data:bytes) -> str: return hashlib.sha256(data).hexdigest()
 
-def card_section(
-    path:Path, # of the weights; the card lies beside them
-    title:str='What it was trained on', # of the section
-) -> list: # its paragraphs and table rows; empty where there is no card
-    "What the model card says"
-    card = path.with_suffix('.md')
-    if not card.is_file(): return []
-    section = re.search(rf'^## {title}\n(.*?)(?=^## |\Z)', card.read_text(encoding='utf-8'), re.M | re.S)
-    text = re.sub(r'^\|.*\n\|[\s|:-]+$', '', section[1], flags=re.M) if section else '' # without the heads of tables
-    return [re.sub(r'\s*\|\s*', ': ', x.strip('| ')).replace('`', '') for x in map(str.strip, text.splitlines()) if x]
+def canonical(
+    record:dict, # JSON-able
+) -> bytes:
+    "One object, one writing"
+    return json.dumps(record, sort_keys=True, separators=(',', ':'), ensure_ascii=False, allow_nan=False).encode()
 
-# %% ../nbs/23_evidence.ipynb #23e00036a
-def measured_rows(
-    path:Path, # of the weights
-    weights:str, # their SHA-256
-) -> list: # of dicts; empty where nothing was measured with these weights
-    "The rates of every set, from the record beside the weights"
-    record = path.with_suffix('.metrics.json')
-    if not record.is_file(): return []
-    found = json.loads(record.read_text(encoding='utf-8'))
-    if found['facts']['sha256'] != weights: return []
-    sets = {f'synthetic, role test, seed {found["settings"]["seed"]}': found['reading']} | found['folders']
-    kept = ('n', 'recognition_rate', 'interval', 'characters', 'ece', 'confidence_gap')
-    return [dict(set=name) | {k: rows[0][k] for k in kept} for name, rows in sets.items()]
-
-# %% ../nbs/23_evidence.ipynb #23e00036b
-def restoration_rows(
-    path:Path, # of the weights
-    weights:str, # their SHA-256
-) -> list: # of dicts; empty where nothing was measured with these weights
-    "What `measure_restorations` found"
-    record = path.with_suffix('.evidence.json')
-    if not record.is_file(): return []
-    found = json.loads(record.read_text(encoding='utf-8'))
-    return found['sets'] if found['weights'] == weights else []
-
-# %% ../nbs/23_evidence.ipynb #23e00036c
-def about_weights(
-    examiner:Examiner, # with its reader
-) -> dict: # JSON-able
-    "All that is known of the network"
-    path, known = weights_file(examiner.weights), examiner.reader.weights
-    beside = trust_file(examiner.weights)
-    return dict(name=examiner.weights, sha256=known, thresholds_sha256=sha256(beside.read_bytes()) if beside.is_file() else None,
-        header=[list(pair) for pair in read_header(path).items()], trained_on=card_section(path), measured=measured_rows(path, known),
-        restorations=restoration_rows(path, known))
+def strict_json(
+    data:bytes, # of a file
+): # ValueError where two readers could read two things
+    "JSON that names every key once, in whole characters and finite numbers"
+    def once(pairs):
+        found = {}
+        for key, value in pairs:
+            if key in found: raise ValueError(f'the key {key[:40]!r} stands there twice')
+            found[key] = value
+        return found
+    found = json.loads(data.decode(), object_pairs_hook=once)
+    canonical(found)
+    return found
 
 # %% ../nbs/23_evidence.ipynb #23e00038
 def package_file(
@@ -490,14 +464,88 @@ def code_hash() -> str: # SHA-256
     files = sorted([*package_file('').glob('*.py'), *package_file('report').glob('report.*')], key=lambda p: p.name)
     return sha256(b''.join(p.name.encode() + b'\0' + p.read_bytes().replace(b'\r\n', b'\n') + b'\0' for p in files))
 
+# %% ../nbs/23_evidence.ipynb #23e00036s
+def schema_problems(
+    record, # of a report, or a part of it
+    *part:str, # the names that lead to it
+) -> list: # of lines
+    "Where it is not what the schema says"
+    schema = json.loads(package_file('report/report.schema.json').read_text(encoding='utf-8'))
+    for name in part: schema = schema['properties'][name]
+    found = jsonschema.Draft202012Validator(schema).iter_errors(record)
+    return [f'{"/".join(map(str, e.absolute_path)) or "report"}: {e.message[:200]}' for e in found]
+
+def beside(
+    path:Path, # of a file beside the weights
+    take, # its bytes → the rows that the report quotes
+    part:str, # of the report, below "weights"
+    expected:str, # ends what is said
+) -> list: # empty where there is no such file
+    "What a file beside the weights says, or `KSRError` that names it"
+    if not os.path.lexists(path): return []
+    try:
+        found = take(file_bytes(path, 'JSON file' if path.suffix == '.json' else 'text'))
+        if said := schema_problems(found, 'weights', part): raise KSRError(said[0])
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as e:
+        said = f'has no {e}' if isinstance(e, KeyError) else e
+        raise KSRError(f'{path}: is not what belongs there ({said}); expected {expected}') from e
+    return found
+
+# %% ../nbs/23_evidence.ipynb #23e00036a
+def section_of(
+    text:str, # of a model card
+    title:str='What it was trained on', # of the section
+) -> list: # its paragraphs and table rows
+    "What the model card says"
+    section = re.search(rf'^## {title}\n(.*?)(?=^## |\Z)', text, re.M | re.S)
+    text = re.sub(r'^\|.*\n\|[\s|:-]+$', '', section[1], flags=re.M) if section else '' # without the heads of tables
+    blocks = re.split(r'\n\s*\n', re.sub(r'<!--.*?-->', '', text)) # marks of `ksr_card` are no words
+    lines = [x for b in blocks for x in (b.splitlines() if b.lstrip().startswith('|') else [' '.join(b.split())])]
+    return [re.sub(r'\s*\|\s*', ': ', x.strip('| ')).replace('`', '') for x in map(str.strip, lines) if x]
+
+def measured_rows(
+    found:dict, # what evaluate.ipynb wrote
+    weights:str, # their SHA-256
+) -> list: # of dicts; empty where other weights were measured
+    "The rates of every set"
+    if found['facts']['sha256'] != weights: return []
+    sets = {f'synthetic, role test, seed {found["settings"]["seed"]}': found['reading']} | found['folders']
+    kept = ('n', 'recognition_rate', 'interval', 'characters', 'ece', 'confidence_gap')
+    return [dict(set=name) | {k: rows[0][k] for k in kept} for name, rows in sets.items()]
+
+# %% ../nbs/23_evidence.ipynb #23e00036c
+def about_weights(
+    weights:str, # name under ksr/weights or a file
+    known:str, # their SHA-256
+) -> dict: # JSON-able
+    "All that is known of the network, or `KSRError` where a file beside it is broken"
+    path, thresholds = weights_file(weights), trust_file(weights)
+    rows = lambda data: plain(measured_rows(json.loads(data), known))
+    restorations = lambda found: found['sets'] if found['weights'] == known else [] # of `measure_restorations`
+    return dict(name=weights, sha256=known, thresholds_sha256=sha256(file_bytes(thresholds, 'JSON file')) if thresholds.exists() else None,
+        header=[list(pair) for pair in read_header(path).items()],
+        trained_on=beside(path.with_suffix('.md'), lambda data: section_of(data.decode()), 'trained_on', 'a model card in UTF-8'),
+        measured=beside(path.with_suffix('.metrics.json'), rows, 'measured', 'the metrics.json of evaluate.ipynb'),
+        restorations=beside(path.with_suffix('.evidence.json'), lambda data: restorations(json.loads(data)), 'restorations',
+            'the record of measure_restorations'))
+
 # %% ../nbs/23_evidence.ipynb #23e00038a
+held_by = ('ONEDNN_MAX_CPU_ISA', 'DNNL_MAX_CPU_ISA', 'ONEDNN_DEFAULT_FPMATH_MODE', 'MKL_CBWR', 'MKL_ENABLE_INSTRUCTIONS')
+
+def cpu_kind() -> str:
+    "What decides how a CPU adds: its vector units, and what holds the libraries back from them"
+    units = dict(vnni=torch.cpu._is_vnni_supported, bf16=torch.cpu._is_avx512_bf16_supported, amx=torch.cpu._is_amx_tile_supported)
+    there, held = [name for name, ask in units.items() if ask()], [f'{k}={os.environ[k]}' for k in held_by if k in os.environ]
+    return ', '.join([platform.machine(), torch.backends.cpu.get_cpu_capability(), *there, *held])
+
 def software(
     device:torch.device, # of the reader
 ) -> dict: # name → version or fact
     "With what it was computed"
     names = ('torch', 'torchvision', 'timm', 'numpy', 'scipy', 'pillow', 'safetensors')
-    place = dict(device=device.type, precision=str(best_dtype(device)).removeprefix('torch.'), threads=1, repeatable=device.type == 'cpu')
-    return dict(ksr=version('ksr'), code=code_hash(), python=platform.python_version()) | {n: version(n) for n in names} | place
+    place = dict(device=device.type, cpu=cpu_kind(), precision=str(best_dtype(device)).removeprefix('torch.'), threads=1)
+    known = dict(ksr=version('ksr'), code=code_hash(), python=platform.python_version()) | {n: version(n) for n in names}
+    return known | place | dict(repeatable=device.type == 'cpu')
 
 # %% ../nbs/23_evidence.ipynb #23e0003a
 limits = (
@@ -517,8 +565,8 @@ def input_files(
     corners:str, # found | given
 ) -> list: # of dict(file, bytes, sha256)
     "Everything that was read of the track"
-    beside = [n for n in ('annotations.json', 'corners.json') if corners == 'given' and (track.path/n).is_file()]
-    data = {name: (track.path/name).read_bytes() for name in [*track.files, *beside]}
+    beside = [n for n in ('annotations.json', 'corners.json') if corners == 'given' and (track.path/n).exists()]
+    data = {name: file_bytes(track.path/name, 'photograph') for name in [*track.files, *beside]}
     return [dict(file=name, bytes=len(b), sha256=sha256(b)) for name, b in data.items()]
 
 # %% ../nbs/23_evidence.ipynb #23e0003aq
@@ -653,7 +701,7 @@ def examine(
     inputs = dict(folder=str(folder) or track.id, files=input_files(track, examiner.reader.corners))
     record = dict(format='ksr-report/1', track=track.id, command=command, **answer_facts(seen), frames=frame_rows(seen), restored=restored,
         pictures={name: pixel_hash(p) for name, p in pictures.items()}, inputs=inputs, settings=settings_of(examiner),
-        steps=steps_of(examiner, seen), software=software(examiner.reader.device), weights=about_weights(examiner), limits=limits)
+        steps=steps_of(examiner, seen), software=software(examiner.reader.device), weights=examiner.about, limits=limits)
     return plain(record), pictures, {f: (track.path/f).read_bytes() for f in track.files}
 
 # %% ../nbs/23_evidence.ipynb #23e00041
@@ -685,12 +733,6 @@ def as_html(
     uris |= {f'original {t}': data_uri(files[f['file']]) for t, f in enumerate(record['frames'], 1)}
     return template.render(r=record, uris=uris, shown=shown, command=shlex.join(record['command'])) + '\n'
 
-def canonical(
-    record:dict, # JSON-able
-) -> bytes:
-    "One object, one writing"
-    return json.dumps(record, sort_keys=True, separators=(',', ':'), ensure_ascii=False).encode()
-
 # %% ../nbs/23_evidence.ipynb #23e00041b
 def sealed(
     record:dict, # of `examine`
@@ -699,15 +741,6 @@ def sealed(
     "Who belongs to whom"
     whole = record | dict(html_sha256=sha256(page))
     return whole | dict(digest=sha256(canonical(whole)))
-
-# %% ../nbs/23_evidence.ipynb #23e00042
-def schema_problems(
-    record, # of a report
-) -> list: # of lines
-    "Where it is not what the schema says"
-    schema = json.loads(package_file('report/report.schema.json').read_text(encoding='utf-8'))
-    found = jsonschema.Draft202012Validator(schema).iter_errors(record)
-    return [f'{"/".join(map(str, e.absolute_path)) or "report"}: {e.message[:200]}' for e in found]
 
 # %% ../nbs/23_evidence.ipynb #23e00042a
 def write_report(
@@ -742,35 +775,66 @@ def differences(
             else: yield from differences(reported[key], now[key], name)
     elif isinstance(reported, list) and isinstance(now, list) and len(reported) == len(now):
         for k, pair in enumerate(zip(reported, now)): yield from differences(*pair, f'{at}[{k}]')
-    elif reported != now or type(reported) != type(now): yield f'{at}: reported {shown(reported)[:80]}, now {shown(now)[:80]}'
+    elif repr(reported) != repr(now): yield f'{at}: reported {shown(reported)[:80]}, now {shown(now)[:80]}'
 
-uri = re.compile(r'data:image/(?:png|jpeg);base64,[A-Za-z0-9+/=]*')
+def software_differences(
+    reported:dict, now:dict, # `software`
+):
+    "What explains the other lines, where there is something"
+    how = dict(cpu='on another kind of CPU', device='on another device', precision='in another precision')
+    for key in dict.fromkeys((*reported, *now)):
+        a, b = (some.get(key, 'nothing') for some in (reported, now))
+        if repr(a) != repr(b): yield f'computed {how.get(key, "by other software")}: {key}: reported {shown(a)}, now {shown(b)}'
 
 # %% ../nbs/23_evidence.ipynb #23e00053a
-def shown_by(
-    picture:str, # data URI
-) -> bytes: # a file's bytes for JPEG, pixels otherwise; what can't be decoded is itself
-    "What a picture shows"
-    try: data = base64.b64decode(picture.split(',')[1], validate=True)
-    except ValueError: return picture.encode()
-    if not data.startswith(b'\x89PNG'): return data
-    try: image = Image.open(BytesIO(data), formats=('PNG',)).convert('RGB')
-    except (OSError, ValueError, SyntaxError): return data
-    return str(image.size).encode() + image.tobytes()
+uri = re.compile(r'(data:image/(?:png|jpeg);base64,[A-Za-z0-9+/=]*)')
+
+def png_pixels(
+    data:bytes, # of a file
+): # bytes; None where it holds anything else than one frame of 8-bit RGB
+    "What a plain PNG shows"
+    kinds, at = [], 8
+    while at + 8 <= len(data):
+        size, kind = struct.unpack('>I4s', data[at:at + 8])
+        kinds.append(kind)
+        at += size + 12
+    plain_chunks = [b'IHDR', *[b'IDAT'] * (len(kinds) - 2), b'IEND']
+    if not data.startswith(b'\x89PNG\r\n\x1a\n') or at != len(data) or kinds != plain_chunks or data[24:29] != bytes((8, 2, 0, 0, 0)):
+        return None
+    try: return Image.open(BytesIO(data), formats=('PNG',)).tobytes()
+    except (OSError, ValueError, SyntaxError): return None
+
+def same_picture(
+    reported:str, now:str, # data URIs
+) -> bool:
+    "The same bytes, or plain PNGs of the same size and pixels: how they are packed depends on a library"
+    if reported == now: return True
+    (kind, text), (_, known) = (some.split(',') for some in (reported, now))
+    try: old, new = base64.b64decode(text, validate=True), base64.b64decode(known)
+    except ValueError: return False
+    if f'{kind},{text}' != data_uri(old) or old[:33] != new[:33]: return False # the same signature and header
+    return (pixels := png_pixels(new)) is not None and png_pixels(old) == pixels
 
 # %% ../nbs/23_evidence.ipynb #23e00053b
 def page_differences(
-    reported:str, now:str, # two pages
+    reported:bytes, # the HTML file
+    now:str, # the page
 ):
-    "Pictures by what they show, the rest line by line"
-    old, new = ([shown_by(u) for u in uri.findall(page)] for page in (reported, now))
-    if len(old) != len(new): yield f'HTML: {len(old)} pictures, expected {len(new)}'
-    else: yield from (f'HTML: picture {k} shows something else' for k, pair in enumerate(zip(old, new), 1) if pair[0] != pair[1])
-    lines = [uri.sub('', page).splitlines() for page in (reported, now)]
+    "Pictures by what they show, the files themselves byte by byte; everything between them, character by character"
+    try: old, new = uri.split(reported.decode()), uri.split(now)
+    except UnicodeDecodeError as e:
+        yield f'HTML: is not UTF-8 (byte {e.start})'
+        return
+    if len(old) != len(new): yield f'HTML: {len(old) // 2} pictures, expected {len(new) // 2}'
+    for k, (a, b, name) in enumerate(zip(old[1::2], new[1::2], new[2::2]), 1):
+        same = a == b if name.startswith('" alt="original ') else same_picture(a, b)
+        if not same: yield f'HTML: picture {k} shows something else, or is packed in a way that could'
+    lines = ['\0'.join(parts[::2]).split('\n') for parts in (old, new)]
     if len(lines[0]) != len(lines[1]): yield f'HTML: {len(lines[0])} lines, expected {len(lines[1])}'
     for k, (a, b) in enumerate(zip(*lines), 1):
         if a != b:
-            yield f'HTML, line {k}: {a.strip()[:80]!r}, expected {b.strip()[:80]!r}'
+            at = max(len(os.path.commonprefix([a, b])) - 20, 0)
+            yield f'HTML, line {k}: {a[at:at + 80]!r}, expected {b[at:at + 80]!r}'
             break
 
 # %% ../nbs/23_evidence.ipynb #23e00055
@@ -780,14 +844,16 @@ def load_record(
     "A report as it lies there; `KSRError` where it is none"
     path = Path(path)
     if path.suffix.lower() == '.html': path = path.with_suffix('.json')
-    expected = 'expected a report of ksr_read --report'
-    try: record = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError) as e: raise KSRError(f'{path}: cannot be read ({e}); {expected}') from e
-    known = isinstance(record, dict) and record.get('format') == 'ksr-report/1'
+    expected, page = 'expected a report of ksr_read --report', path.with_suffix('.html')
+    try:
+        record = strict_json(file_bytes(path, 'JSON file'))
+        known = isinstance(record, dict) and record.get('format') == 'ksr-report/1'
+        found = schema_problems(record) if known else []
+    except (ValueError, RecursionError) as e: raise KSRError(f'{path}: cannot be read ({e}); {expected}') from e
     if not known: raise KSRError(f'{path}: is another kind of JSON; {expected}')
-    if found := schema_problems(record): raise KSRError('\n'.join(f'{path}: {line}' for line in found[:20]))
-    page = path.with_suffix('.html')
-    return record, page.read_bytes() if page.is_file() else None
+    if found: raise KSRError('\n'.join(f'{path}: {line}' for line in found[:20]))
+    try: return record, file_bytes(page, 'page') if os.path.lexists(page) else None
+    except KSRError as e: raise KSRError(f'{page}: {e}') from e
 
 # %% ../nbs/23_evidence.ipynb #23e00055a
 def seal_problems(
@@ -815,9 +881,58 @@ def input_problems(
     for f in record['inputs']['files']:
         path = folder/f['file']
         if path.parent != folder or not path.is_file(): yield f'{f["file"]}: there is no such file in the folder of the track'
-        else: yield from hash_problem(f['file'], f['sha256'], sha256(path.read_bytes()))
+        else: yield from hash_problem(f['file'], f['sha256'], sha256(file_bytes(path, 'photograph')))
+
+# %% ../nbs/23_evidence.ipynb #23e00055c
+def asked_for(
+    words:list, # a command
+) -> dict: # of settings; empty where it is no ksr_read
+    "What a command asks for, as far as a report depends on it"
+    if not words or not words[0].startswith('ksr_read'): return {}
+    parser = argparse.ArgumentParser(add_help=False)
+    for name, default in dict(corners='found', error_rate='0', weights='small').items():
+        parser.add_argument(f'--{name}', nargs='?', default=default, const='')
+    parts = (word.partition('=') for word in words[1:])
+    asked, _ = parser.parse_known_args([('--' + head[2:].replace('-', '_') if head.startswith('--') else head) + sign + rest
+        for head, sign, rest in parts])
+    try: rate = plain(float(asked.error_rate) or .01)
+    except ValueError: rate = asked.error_rate
+    return dict(corners='given' if asked.corners == 'given' else 'found', error_rate=rate, weights=asked.weights)
+
+def command_problems(
+    record:dict, # of a report
+):
+    "Does the command ask for what was chosen?"
+    chosen = record['settings'] | dict(weights=record['weights']['name'])
+    for name, value in asked_for(record['command']).items():
+        if value != chosen[name]: yield f'command: asks for {name} {shown(value)}, the report says {shown(chosen[name])}'
 
 # %% ../nbs/23_evidence.ipynb #23e00056
+def computed_again(
+    record:dict, # of a report
+    folder:Path, # of the track
+    weights:str='', device:str='cpu', # of `verify`
+) -> tuple: # of `examine`
+    "The same track by the same settings"
+    settings = record['settings']
+    examiner = Examiner.from_pretrained(weights or record['weights']['name'], device, settings['corners'], settings['error_rate'])
+    return examine(examiner, folder, record['inputs']['folder'], record['command'])
+
+def problems_of(
+    record:dict, page, # of `load_record`
+    folder:Path, # of the track
+    now:dict, pictures:dict, files:dict, # of `examine`
+) -> list: # of lines; empty: identical
+    "Everything that differs; first what explains the rest"
+    found = [*software_differences(record['software'], now['software']), *seal_problems(record, page), *command_problems(record)]
+    found += input_problems(record, folder)
+    found += hash_problem('weights', record['weights']['sha256'], now['weights']['sha256'])
+    rest = lambda some: {k: v for k, v in some.items() if k not in ('html_sha256', 'digest', 'software')}
+    found += differences(rest(record), rest(now))
+    if page is not None: found += page_differences(page, as_html(now, pictures, files))
+    return list(dict.fromkeys(found))
+
+# %% ../nbs/23_evidence.ipynb #23e00056a
 def verify(
     report, # JSON or HTML file of a report
     inputs='', # track folder; empty: where the report says
@@ -828,23 +943,15 @@ def verify(
     record, page = load_record(report)
     folder = Path(inputs) if inputs else Path(report).parent/record['inputs']['folder']
     if not folder.is_dir(): raise KSRError(f'{folder}: there is no such folder; expected the track; name it with --inputs')
-    name, settings = weights or record['weights']['name'], record['settings']
-    examiner = Examiner.from_pretrained(name, device, settings['corners'], settings['error_rate'])
-    found = [*seal_problems(record, page), *input_problems(record, folder)]
-    found += hash_problem('weights', record['weights']['sha256'], examiner.reader.weights)
-    now, pictures, files = examine(examiner, folder, record['inputs']['folder'], record['command'])
+    now, pictures, files = computed_again(record, folder, weights, device)
     if inputs: now['track'] = record['track']
     if weights: now['weights']['name'] = record['weights']['name'] # names are no difference
-    reported = {k: v for k, v in record.items() if k not in ('html_sha256', 'digest')}
-    found += differences(reported, now)
-    if page is not None: found += page_differences(page.decode(errors='replace'), as_html(now, pictures, files))
-    return list(dict.fromkeys(found))
+    return problems_of(record, page, folder, now, pictures, files)
 
-# %% ../nbs/23_evidence.ipynb #23e00056a
 def run_verify(
     report, inputs='', weights='', device='cpu', # of `verify`
     most:int=40, # lines
-) -> int: # exit code
+) -> int: # exit code: 0 identical, 1 something differs
     "What `ksr_verify` does"
     found = verify(report, inputs, weights, device)
     for line in found[:most]: print(line)
@@ -860,8 +967,8 @@ def ksr_verify(
     weights:str='', # name under ksr/weights or a file; the one that the report names
     device:str='cpu', # auto | cpu | cuda | mps
 ):
-    "Compute a report again from its inputs: identical, or what differs"
-    finish(lambda: run_verify(report, inputs, weights, device))
+    "Compute a report again from its inputs. Exit code 0: identical; 1: something differs, a line each; 2: it could not be verified"
+    finish(lambda: run_verify(report, inputs, weights, device), 'stopped', failed=2)
 
 # %% ../nbs/23_evidence.ipynb #23e0005d
 def check_report_folder(
@@ -876,15 +983,14 @@ def check_report_folder(
 def write_reports(
     paths, # track folders or folders above tracks
     folder, # where to
-    weights='small', device='auto', corners='found', # which reader, whose corners
-    error_rate:float=.01, # wanted among texts that are called read
+    examiner:Examiner, # with its reader
     command=(), # as it was given, word by word
 ) -> int: # exit code
     "A report a track"
     check_report_folder(folder, paths)
     folders, _ = find_folders(paths)
     refuse_shared(folders)
-    examiner, failed = Examiner.from_pretrained(weights, device, corners, error_rate), False
+    failed = False
     for path in folders:
         try: write_report(examiner, path, folder, command)
         except (KSRError, OSError) as e:

@@ -75,7 +75,7 @@ class Track:
 # %% ../nbs/04_tracks.ipynb #d5606617
 min_side, max_side = 4, 512 # pixels a side that a plate crop may have
 longest = {'plate crop': max_side, 'photograph': 2**14} # pixels a side
-largest = {'plate crop': 2**26, 'photograph': 2**30, 'JSON file': 2**26} # bytes
+largest = {'plate crop': 2**26, 'photograph': 2**30, 'JSON file': 2**26, 'text': 2**26, 'page': 2**30} # bytes
 suffixes = ('.png', '.jpg', '.jpeg')
 end_marks = dict(PNG=b'IEND\xaeB`\x82', JPEG=b'\xff\xd9') # what a complete file ends with
 

@@ -325,8 +325,8 @@ def answer(
     if aspect < two_rows: return replace(unread(high), **known)
     if least < 0:
         differ, some = disagreeing(mutual[None])
-        if not some: return replace(unread('no two frames show the same plate'), **known)
-        reason, sure = 'the frames disagree: they show more than one plate', sure & ~differ[0]
+        if not some: return replace(unread('no two frames are read alike'), **known)
+        reason, sure = 'the frames disagree, as those of several plates do', sure & ~differ[0]
     elif confidence >= enough: return Answer('read', got.texts[0], f'the text is sure {at}', **known)
     elif sure.sum() >= trust.least: reason = f'{how_many} {at}'
     else: return replace(unread(f'only {how_many} {at}'), **known)

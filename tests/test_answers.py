@@ -67,7 +67,7 @@ def test_the_submission_stays_as_it_is(asked, said, capsys):
 def test_several_plates_in_a_track_are_not_read(said):
     rows = said[1]
     assert rows['alone']['answer'] == 'read'
-    assert (rows['two']['answer'], rows['two']['reason']) == ('needs review', 'the frames disagree: they show more than one plate')
+    assert (rows['two']['answer'], rows['two']['reason']) == ('needs review', 'the frames disagree, as those of several plates do')
     assert rows['five']['answer'] == 'cannot be read'
 
 
