@@ -128,7 +128,9 @@ def cost_texts(
     "What a track costs"
     flop, cost = record['gigaflops'], record['cost']
     found = {f'gflop.{name}': f'{v:.2f}' for name, v in flop.items()} | {'gflop.text': f"{flop['rectifier'] + flop['reader']:.2f}"}
-    return found | {f'time.{name}': f"{cost[f'{name}_to_restran34']:.2f}" for name in ('reading', 'text')}
+    found |= {'gflop.all': f"{flop['total'] + flop['each']:.2f}"}
+    turned = {f'turned.{s}.{t}': rate_text(r[0], r[1]) for s, row in record['equivariance'].items() for t, r in row.items()}
+    return found | turned | {f'time.{name}': f"{cost[f'{name}_to_restran34']:.2f}" for name in ('everything', 'reading', 'text')}
 
 def picture_texts(
     rows:list, # pictures of an evaluation

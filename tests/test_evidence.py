@@ -45,7 +45,7 @@ def test_what_differs_is_named(reported, tmp_path):
 def test_what_is_no_report_is_said_in_clear_lines(text, said, tmp_path):
     (tmp_path/'r.json').write_text(text)
     done = call('ksr_verify', tmp_path/'r.json')
-    assert done.code == 1 and said in done.err and 'Traceback' not in done.err and all(line.startswith('error: ') for line in done.err.splitlines()), done.err
+    assert done.code == 2 and said in done.err and 'Traceback' not in done.err and all(line.startswith('error: ') for line in done.err.splitlines()), done.err
 
 
 def test_refused_before_anything_is_read(synthetic, weights, tmp_path):
