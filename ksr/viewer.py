@@ -185,7 +185,7 @@ class Session:
     @property
     def rates(self) -> list: # error rates for which there are thresholds
         trust = self.examiner.trust
-        return [rate for rate, level in zip(error_rates, trust.text) if level < float('inf')] if trust else []
+        return [rate for rate, level in zip(error_rates, trust.text[-1]) if level < float('inf')] if trust else []
 
     def step(self, n:int): self.at = max(0, min(len(self.entries) - 1, self.at + n))
 
