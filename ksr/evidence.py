@@ -8,7 +8,7 @@ __all__ = ['rate', 'halo', 'start', 'probes', 'nudge', 'contrast', 'stroke', 'ma
            'derivatives', 'next_step', 'fit_cameras', 'Consistency', 'other_frames', 'consistency', 'contribution',
            'without_each', 'taken', 'conjugate_gradients', 'covariance', 'undetermined', 'open_pixels', 'Second',
            'own_second', 'other_texts', 'plain', 'Examiner', 'Seen', 'answered', 'where_placed', 'looked_at', 'sha256',
-           'canonical', 'strict_json', 'package_file', 'code_hash', 'schema_problems', 'beside', 'section_of',
+           'canonical', 'depth', 'strict_json', 'package_file', 'code_hash', 'schema_problems', 'beside', 'section_of',
            'measured_rows', 'about_weights', 'cpu_kind', 'software', 'input_files', 'slot_rows', 'explained_facts',
            'frame_rows', 'steps_of', 'restored_facts', 'coloured', 'explained_picture', 'pictures_of', 'pixel_hash',
            'answer_facts', 'settings_of', 'examine', 'data_uri', 'shown', 'as_html', 'sealed', 'write_report',
@@ -437,6 +437,11 @@ def canonical(
     "One object, one writing"
     return json.dumps(record, sort_keys=True, separators=(',', ':'), ensure_ascii=False, allow_nan=False).encode()
 
+def depth(value) -> int: # JSON-able
+    "Of lists and objects in one another"
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if within is None else 1 + max(map(depth, within), default=0)
+
 def strict_json(
     data:bytes, # of a file
 ): # ValueError where two readers could read two things
@@ -449,6 +454,7 @@ def strict_json(
         return found
     found = json.loads(data.decode(), object_pairs_hook=once)
     canonical(found)
+    if depth(found) > 40: raise ValueError('lists and objects stand in one another more than 40 deep')
     return found
 
 # %% ../nbs/23_evidence.ipynb #23e00038

@@ -1,9 +1,14 @@
 """Evidence reports: written and verified by processes, opened in a real browser. The planted changes stand in 23_evidence.ipynb."""
-import json, re, shutil, subprocess
+import json, os, re, shutil, subprocess
 
 import pytest
+import torch
 from browser import Browser, programs
 from conftest import call, env, root, scripts
+
+from ksr.core import KSRError
+from ksr.evidence import Examiner, examine, load_record, problems_of, write_report
+from ksr.tracks import Track, write_track
 
 odd = '<script>alert(1)<!-- & "x" ä'
 
@@ -53,6 +58,58 @@ def test_refused_before_anything_is_read(synthetic, weights, tmp_path):
     for folder in (tmp_path/'file', tmp_path/'file'/'below'):
         done = call('ksr_read', synthetic, '--weights', weights, '--device', 'cpu', '--report', folder)
         assert (done.code, done.out) == (1, '') and 'expected a folder' in done.err and len(done.err.splitlines()) == 1, done.err
+
+
+def test_another_kind_of_cpu_is_said_first(reported):
+    folder, first = reported
+    done = subprocess.run([scripts/'ksr_verify', folder/'out'/f'{first.name}.json'], env=env | dict(ONEDNN_MAX_CPU_ISA='AVX2'), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1 and re.match('computed on another kind of CPU: cpu: reported .*, now .*ONEDNN_MAX_CPU_ISA=AVX2\n', done.stdout), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize('make', [os.mkfifo, lambda p: p.symlink_to('/dev/zero'), lambda p: os.truncate(os.open(p, os.O_CREAT | os.O_WRONLY), 2**40)], ids=['pipe', 'device', 'endless'])
+@pytest.mark.parametrize('suffix', ['json', 'html'])
+def test_pipes_devices_and_endless_files(make, suffix, reported, tmp_path):
+    folder, first = reported
+    for kind in ('json', 'html'): shutil.copy(folder/'out'/f'{first.name}.{kind}', tmp_path)
+    (path := tmp_path/f'{first.name}.{suffix}').unlink()
+    make(path)
+    done = call('ksr_verify', tmp_path/f'{first.name}.json', limit=60)
+    assert done.code == 2 and path.name in done.err and 'expected' in done.err and len(done.err.splitlines()) == 1, done.err
+
+
+@pytest.mark.parametrize('name, data', [('metrics.json', b'{'), ('metrics.json', b'[]'), ('evidence.json', b'{}'), ('evidence.json', b'[]'), ('md', b'\xff')])
+def test_files_beside_the_weights_are_checked_before_anything_is_read(name, data, synthetic, weights, tmp_path):
+    mine = shutil.copy(weights, tmp_path/'mine.safetensors')
+    (tmp_path/f'mine.{name}').write_bytes(data)
+    done = call('ksr_read', synthetic, '--weights', mine, '--device', 'cpu', '--report', tmp_path/'out')
+    assert (done.code, done.out) == (1, '') and f'mine.{name}: is not what belongs there' in done.err and 'expected' in done.err and len(done.err.splitlines()) == 1, done.err
+    assert not (tmp_path/'out').exists()
+
+
+# tracks of every kind that can be read
+
+noise = lambda h, w: torch.randint(0, 256, (3, h, w), dtype=torch.uint8, generator=torch.Generator().manual_seed(h * w))
+plain = lambda h, w, v: torch.full((3, h, w), v, dtype=torch.uint8)
+odd_frames = dict(one=[noise(20, 50)], fifteen=[noise(12, 30 + k) for k in range(15)], black=[plain(20, 50, 0)] * 5, one_is_black=[noise(20, 50), plain(20, 50, 0), noise(20, 50)], white=[plain(20, 50, 255)],
+    smallest=[plain(4, 4, 9)] * 3, one_smallest=[noise(4, 4)], flat=[noise(4, 60)] * 2, narrow=[noise(60, 4)] * 2, of_other_sizes=[noise(4, 4), noise(90, 110), noise(20, 60)])
+quads = dict(folded=((1, 1), (48, 18), (48, 1), (1, 18)), one_line=((1, 1), (20, 1), (30, 1), (48, 1)), one_point=((5, 5),) * 4, mirrored=((48, 1), (1, 1), (1, 18), (48, 18)),
+    outside=((500, 500), (600, 500), (600, 550), (500, 550)), far=((-90000, -90000), (90000, -90000), (90000, 90000), (-90000, 90000)), within_a_pixel=((5, 5), (5.5, 5), (5.5, 5.3), (5, 5.3)),
+    triangle=((1, 1), (48, 1), (48, 18), (48, 1)))
+
+
+@pytest.fixture(scope='module')
+def examiners(weights): return {corners: Examiner.from_pretrained(str(weights), 'cpu', corners) for corners in ('found', 'given')}
+
+
+@pytest.mark.parametrize('name', [*odd_frames, *quads])
+def test_odd_tracks_have_reports_that_verify(name, examiners, tmp_path):
+    frames, examiner = odd_frames.get(name, [noise(20, 50)] * 2), examiners['given' if name in quads else 'found']
+    files = [f'lr-{k:03}.png' for k in range(1, len(frames) + 1)]
+    write_track(Track(name, frames, files), tmp_path/name)
+    if name in quads: (tmp_path/name/'corners.json').write_text(json.dumps({file[:-4]: quads[name] for file in files}))
+    record, page = load_record(write_report(examiner, tmp_path/name, tmp_path/'out'))
+    assert len(record['frames']) == len(frames) and (len(frames) > 1) == (record['restored']['score'] is not None)
+    assert problems_of(record, page, tmp_path/name, *examine(examiner, tmp_path/name, record['inputs']['folder'])) == []
 
 
 @pytest.mark.skipif(None in programs.values(), reason='there is no Chromium with ChromeDriver here (Debian: chromium, chromium-driver)')

@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from ksr.clips import Clip, parse_mark, parse_time, write_clip
 from ksr.core import KSRError, atomic_write, best_device, converted
+from ksr.evidence import Examiner, examine, load_record, page_differences, problems_of, write_report
 from ksr.experiment import Config, DetectorRun, KSRNet, load_detector, load_net, read_header, save_weights
 from ksr.learner import load_checkpoint, save_checkpoint
 from ksr.plates import layout_names
@@ -25,7 +26,7 @@ from ksr.tracks import (Track, check_text, contents, decode_image, find_tracks, 
 
 total, first = int(os.environ.get('KSR_FUZZ', 20_000)), int(os.environ.get('KSR_FUZZ_SEED', 0))
 slowest = 10. # seconds that one input may take
-shares = dict(pictures=.60, annotations=.15, checkpoints=.14, marks=.06, tracks=.02, trust=.02, clips=.01) # of the inputs
+shares = dict(pictures=.59, reports=.01, annotations=.15, checkpoints=.14, marks=.06, tracks=.02, trust=.02, clips=.01) # of the inputs
 quick = settings(deadline=None, derandomize=True, database=None, max_examples=150, suppress_health_check=list(HealthCheck))
 
 
@@ -203,6 +204,30 @@ def test_clips(cases, tmp_path):
             for n, frame in zip(range(200), clip.frames()): assert frame.picture.dtype == torch.uint8 and math.isfinite(frame.time)
         tally(i, read)
     tally.close(600)
+
+
+def test_reports(cases, weights, tmp_path):
+    "Records and pages; whatever is changed on a page is said"
+    track, examiner = tmp_path/'track_00001', Examiner.from_pretrained(str(weights), 'cpu')
+    write_track(Track('x', [torch.randint(0, 256, (3, 8, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))]), track)
+    path = write_report(examiner, track, tmp_path/'out')
+    record, page = load_record(path)
+    again, tally = examine(examiner, track, record['inputs']['folder']), Tally('reports')
+    seeds, values = [path.read_bytes(), page], (b'null', b'"\\ud800"', b'1e999', b'-1', b'[]', b'{}', b'9' * 400, b'[' * 900 + b']' * 900, b'NaN', b'"../.."', b'.5', b'true')
+    assert problems_of(record, page, track, *again) == []
+    for i, rng, data in cases('reports', seeds):
+        if b'<html' in data or data[:1] == b'<':
+            assert data == page or list(tally(i, lambda: list(page_differences(data, page.decode())))), i
+            continue
+        if rng.random() < .5: # still JSON
+            lines = seeds[0].split(b'\n')
+            k = rng.choice([k for k, line in enumerate(lines) if b': ' in line and line[-1:] not in b'[{'])
+            lines[k] = lines[k].partition(b': ')[0] + b': ' + rng.choice(values) + b',' * lines[k].endswith(b',')
+            data = b'\n'.join(lines)
+        path.write_bytes(data)
+        found = tally(i, lambda: load_record(path))
+        if found: assert tally(i, lambda: problems_of(*found, track, *again)) or found[0] == record, i
+    tally.close(300)
 
 
 # checkpoints
