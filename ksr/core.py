@@ -403,7 +403,7 @@ def atomic_write(
     path, # final path; its folder is made
 ):
     "Yield a temporary path; on success it becomes `path`, on failure it is removed and `path` stays as it was"
-    shown, path = path, Path(os.path.realpath(path))
+    shown, path = path, Path(os.path.realpath(path) if os.path.islink(path) else path) # a relative one may be the only way
     check_kind(path, shown=shown)
     with naming(shown): path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f'.{uuid4().hex}{path.suffix[:16]}') # made by who writes to it: a signal before that leaves nothing
