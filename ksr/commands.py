@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['clip_suffixes', 'below', 'holds_tracks', 'sort_paths', 'refuse_same_names', 'check_annotated', 'check_request',
-           'flat_name', 'one_file', 'read_media', 'asked_judge', 'check_reports', 'cut_out', 'run', 'hyphened',
+           'flat_name', 'one_file', 'read_media', 'asked_judge', 'check_reports', 'cut_tracks', 'run', 'hyphened',
            'ksr_read']
 
 # %% ../nbs/24_commands.ipynb #23a00002
@@ -159,7 +159,7 @@ def check_reports(
     if tta != 'identity': raise KSRError(f'--tta {tta}: expected identity with --report')
     check_report_folder(reports, [*folders, *media])
 
-def cut_out(
+def cut_tracks(
     tracks, # folder for what was cut out
     media, # of `sort_paths`
 ) -> list: # of folders
@@ -202,7 +202,7 @@ def run(
         annotated_file=annotated_file) if media else None
     code = run_read(folders, out, json, restored, weights, device, corners, others, **rest)
     if not reports or stop.is_set(): return code
-    return max(code, write_reports([*folders, *cut_out(tracks, media)], reports, examiner, command))
+    return max(code, write_reports([*folders, *cut_tracks(tracks, media)], reports, examiner, command))
 
 # %% ../nbs/24_commands.ipynb #23a00a12
 def hyphened(command):
@@ -239,6 +239,5 @@ def ksr_read(
 ):
     "Read number plates from tracks of tiny frames, from photographs and from clips"
     asked = partial(run, paths, out, json, restored, tracks, annotated, weights, device, corners, at, frames, every, error_rate, answers,
-        tta, resume,
-        report, [Path(sys.argv[0]).name, *sys.argv[1:]])
+        tta, resume, report, [Path(sys.argv[0]).name, *sys.argv[1:]])
     finish(asked, 'stopped at once; files are as they were, and the same command with --resume goes on from its journal, if there is one')

@@ -6,7 +6,7 @@
 __all__ = ['head', 'gap', 'live_quality', 'stored_quality', 'frame_cell', 'outcomes', 'head_colours', 'hover_style', 'orders',
            'edits', 'fitted', 'Line', 'font', 'board', 'as_jpg', 'still', 'knob', 'Shot', 'shot_view', 'shot_waves',
            'shot_theta', 'Plate', 'scene_of', 'photographed', 'arrows', 'outlined', 'left_over', 'frame_pictures',
-           'shot_board', 'is_live', 'show', 'slider', 'side_by_side', 'answer_of', 'CameraSliders', 'redraw_times',
+           'shot_board', 'is_live', 'show', 'slider', 'in_columns', 'answer_of', 'CameraSliders', 'redraw_times',
            'percentiles', 'Entry', 'entry_of', 'stored_answers', 'answered', 'selected', 'Look', 'look_at', 'bars',
            'track_board', 'TrackBrowser', 'sampling', 'marked', 'window', 'grid_cell', 'alignment_board', 'hover_page',
            'sampling_page', 'shares_of', 'fusion_board', 'share_bars', 'attention', 'watched', 'slot_attention',
@@ -310,7 +310,7 @@ def slider(f, value) -> W.FloatSlider: # one field of `Shot`
     return W.FloatSlider(value, min=m['low'], max=m['high'], step=m['step'], description=m['said'], readout_format='.4g',
         style=dict(description_width='190px'), layout=W.Layout(width='430px'))
 
-def side_by_side(widgets, columns:int=2): return W.GridBox(list(widgets), layout=W.Layout(grid_template_columns=f'repeat({columns}, auto)'))
+def in_columns(widgets, columns:int=2): return W.GridBox(list(widgets), layout=W.Layout(grid_template_columns=f'repeat({columns}, auto)'))
 
 # %% ../nbs/26_explore.ipynb #26e00028
 def answer_of(
@@ -379,7 +379,7 @@ def twin(self:CameraSliders) -> Tensor: return self.drawn()
 def box(self:CameraSliders) -> W.VBox:
     "The widget"
     groups = dict.fromkeys(f.metadata['group'] for f in fields(Shot))
-    of = lambda g: side_by_side(self.sliders[f.name] for f in fields(Shot) if f.metadata['group'] == g)
+    of = lambda g: in_columns(self.sliders[f.name] for f in fields(Shot) if f.metadata['group'] == g)
     tabs = W.Tab([of(g) for g in groups], titles=list(groups))
     return W.VBox([W.HBox([self.text, self.layout, self.look, self.seed, self.reads, self.reset, self.said]), tabs, self.picture])
 

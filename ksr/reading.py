@@ -10,8 +10,8 @@ __all__ = ['views', 'unbent', 'error_rates', 'frame_steps', 'width_steps', 'trus
            'side_by_side', 'went_wrong', 'find_folders', 'shared_names', 'breaks_line', 'refuse_breaking',
            'refuse_shared', 'report', 'out_file', 'write_restored', 'json_file', 'answer_row', 'answers_file', 'spoken',
            'tracks_in', 'read_folders', 'as_kept', 'from_kept', 'stamp', 'Journal', 'one_by_one', 'check_outputs',
-           'real', 'beside', 'refuse_inside', 'journal_of', 'write_all', 'run_read', 'width_class', 'Score', 'as_score',
-           'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
+           'real', 'thresholds_sha256', 'refuse_inside', 'journal_of', 'write_all', 'run_read', 'width_class', 'Score',
+           'as_score', 'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
 
 # %% ../nbs/18_reading.ipynb #5127ef0e
 import csv, hashlib, json, math, os, reprlib, signal, sys, threading, unicodedata, zipfile
@@ -735,7 +735,7 @@ def real(
     "Where it is"
     return os.path.realpath(folder) if folder else ''
 
-def beside(
+def thresholds_sha256(
     path, # weights file; None: there is none
 ) -> str: # SHA-256 of the thresholds that lie beside it; '' where none do
     "Which thresholds are in force"
@@ -807,7 +807,7 @@ def run_read(
     refuse_shared(folders), refuse_inside(folders, files)
     each = bool(json or others or judge)
     reader = Reader.from_pretrained(weights, device, corners=corners, restore=bool(restored), each=each, tta=tta)
-    facts = dict(ksr=version('ksr'), torch=torch.__version__, trust=beside(reader.path), corners=corners, tta=tta, each=each)
+    facts = dict(ksr=version('ksr'), torch=torch.__version__, trust=thresholds_sha256(reader.path), corners=corners, tta=tta, each=each)
     settings = dict(weights=reader.weights, restored=real(restored)) | facts | reader.computed | settings
     journal, total, n = journal_of(files, settings, resume, restored), len(lost) + len(folders) + many, 0
     done = False

@@ -541,7 +541,7 @@ def test_resume_with_any_other_setting_is_refused(change, said, few, quick, judg
 
 def test_resume_after_other_thresholds_or_versions_is_refused(few, quick, ended, monkeypatch):
     again = stopped_run(few, quick, ended)
-    monkeypatch.setattr(R, 'beside', lambda path: 'another')
+    monkeypatch.setattr(R, 'thresholds_sha256', lambda path: 'another')
     one_line(again()[1], 'trust')
     monkeypatch.undo()
 
