@@ -1,4 +1,4 @@
-"""Every notebook by nbdev_test, two at a time, then tests/ by pytest in two halves side by side; seconds for each, the output of what failed, and the count as the last line.
+"""Every notebook by nbdev_test, two at a time, then tests/ by pytest in three parts, two at a time; seconds for each, the output of what failed, and the count as the last line.
 
 The notebooks run in a copy of the project, so that a run folder left by an earlier test is not taken up again, and your own are left alone."""
 import json, os, re, shutil, signal, subprocess, sys, sysconfig, tempfile, time
@@ -9,7 +9,7 @@ from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler) # a shell's background job ignores Ctrl-C, and so would every process that is tested for hearing it
 root = Path(__file__).resolve().parent.parent
 scripts = Path(sysconfig.get_path('scripts'))
-notebook_limit, pytest_limit = 900, 900 # seconds for one notebook, for all of tests/
+notebook_limit, pytest_limit = 900, 900 # seconds for one notebook, for one part of tests/
 threads = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
 env = os.environ | threads | dict(MPLBACKEND='agg', PYTHONUTF8='1', JUPYTER_PREFER_ENV_PATH='1', PATH=os.pathsep.join([str(scripts), os.environ.get('PATH', '')]))
 
@@ -46,11 +46,11 @@ def test_notebook(notebook):
     return code == 0, said if code else ''
 
 
-def halves():
-    "The files of tests/ in two parts that take about as long: the injected faults, and all others"
+def parts():
+    "The files of tests/: the injected faults, which take about as long as all others, and these by the alphabet"
     files = sorted((root/'tests').glob('test_*.py'))
-    planted = [f for f in files if f.stem == 'test_broken_on_purpose']
-    return planted, [f for f in files if f not in planted]
+    injected, others = ([f for f in files if (f.stem == 'test_broken_on_purpose') == wanted] for wanted in (True, False))
+    return injected, others[:len(others) // 2], others[len(others) // 2:]
 
 
 def test_processes(files):
@@ -74,9 +74,9 @@ def main():
         results = list(pool.map(test_notebook, notebooks))
     for notebook, (passed, said) in zip(notebooks, results):
         if not passed: print(f'\n===== {notebook.name}\n{said}')
-    with ThreadPoolExecutor(2) as pool: parts = list(pool.map(test_processes, halves()))
-    for *_, said in parts: print(f'\n===== tests\n{said}')
-    passed, failed = (sum(ok is good for ok, _ in results) + sum(part[k] for part in parts) for k, good in enumerate((True, False)))
+    with ThreadPoolExecutor(2) as pool: tested = list(pool.map(test_processes, parts()))
+    for *_, said in tested: print(f'\n===== tests\n{said}')
+    passed, failed = (sum(ok is good for ok, _ in results) + sum(part[k] for part in tested) for k, good in enumerate((True, False)))
     print(f'{time.monotonic() - began:.0f} s')
     print(f'{passed} passed, {failed} failed', flush=True)
     return int(failed > 0 or passed == 0)
