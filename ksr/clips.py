@@ -11,8 +11,8 @@ __all__ = ['scripts', 'carries', 'face_shape', 'search_room', 'slack', 'doubtful
            'load_finder', 'Cut', 'cut_out', 'normal', 'gray', 'face_of', 'likeness', 'moved', 'corners_near', 'snapped',
            'Step', 'seen_at', 'carried_on', 'Sighting', 'ClipTrack', 'sighted', 'kept', 'Motion', 'grown_boxes',
            'overlap', 'matched', 'Following', 'inside', 'Follower', 'Plate', 'candidates', 'follow', 'PlateReading',
-           'crop_to_picture', 'in_picture', 'crops_of', 'sighting_facts', 'contradiction', 'read_plate', 'overlapped',
-           'plates_in_photo', 'one_sighting', 'file_sha256', 'is_photo', 'refuse_other_pictures', 'Reads',
+           'crop_to_picture', 'in_picture', 'crops_of', 'sighting_facts', 'source_facts', 'contradiction', 'read_plate',
+           'overlapped', 'plates_in_photo', 'one_sighting', 'file_sha256', 'is_photo', 'refuse_other_pictures', 'Reads',
            'file_reading', 'clip_tracks', 'read_file', 'parse_mark', 'parse_time', 'check_inside', 'decoded_again',
            'reached', 'backwards', 'walk', 'marked_track', 'read_marked', 'clockwise', 'Marking', 'clickable',
            'said_of_marking', 'Ways', 'draw_plates', 'label', 'annotated']
@@ -885,6 +885,14 @@ def sighting_facts(
     place = dict(box=rounded(s.box), corners=dict(zip(corner_names, rounded(s.quad.tolist()))), width=rounded(s.width))
     place |= dict(read_corners=in_picture(read, back), crop_to_picture=rounded(back.tolist(), 6))
     return dict(file=file) | when | place | dict(sharpness=rounded(s.sharpness, 3), score=rounded(s.score, 4))
+
+def source_facts(
+    reading:PlateReading, # of a plate
+) -> dict: # JSON-able
+    "Which photograph or clip the crops of a plate were cut from, where and when"
+    (file, digest), = reading.sha256.items()
+    how = dict(span=list(reading.span), frames_seen=reading.frames_seen, ended=reading.ended)
+    return dict(format='ksr-source/1', file=file, sha256=digest, plate=reading.track) | how | dict(frames=reading.sightings)
 
 def contradiction(
     text:str, # the answer

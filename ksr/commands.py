@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['clip_suffixes', 'below', 'holds_tracks', 'sort_paths', 'refuse_same_names', 'check_annotated', 'check_request',
-           'flat_name', 'one_file', 'read_media', 'asked_judge', 'check_reports', 'cut_tracks', 'run', 'hyphened',
-           'ksr_read']
+           'flat_name', 'write_cut', 'one_file', 'read_media', 'asked_judge', 'check_reports', 'cut_tracks', 'run',
+           'hyphened', 'ksr_read']
 
 # %% ../nbs/24_commands.ipynb #23a00002
-import hashlib, os, sys, threading
+import hashlib, json, os, sys, threading
 from dataclasses import replace
 from functools import partial, wraps
 from itertools import groupby
@@ -17,8 +17,8 @@ from pathlib import Path
 from fastcore.script import Param, anno_parser, call_parse
 from tqdm.auto import tqdm
 
-from .clips import Following, Reads, Ways, annotated, is_photo, load_finder, most_read, parse_mark, parse_time, read_file, read_marked
-from .core import KSRError, at_terminal, check_place, finish
+from .clips import Following, Reads, Ways, annotated, is_photo, load_finder, most_read, parse_mark, parse_time, read_file, read_marked, source_facts
+from .core import KSRError, at_terminal, atomic_write, check_place, finish
 from .evidence import Examiner, check_report_folder, write_reports
 from .experiment import weights_file
 from .reading import check_outputs, real, refuse_breaking, report, run_read
@@ -104,6 +104,15 @@ def flat_name(
     "One folder's name for each; its own `%` and `/` as in a web address"
     return name.replace('%', '%25').replace('/', '%2F')
 
+def write_cut(
+    reading, # `PlateReading` with its crops
+    folder:Path, # where to
+):
+    "The crops as a track, and `source.json`: what they were cut from"
+    write_track(reading.crops, folder)
+    with atomic_write(folder/'source.json') as tmp:
+        tmp.write_text(json.dumps(source_facts(reading), indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+
 def one_file(
     readings, # of `read_file` or `read_marked`
     tracks, # folder for what was cut out; empty: nowhere
@@ -111,7 +120,7 @@ def one_file(
 ):
     "The same readings; their problems are reported as they come"
     for reading in readings:
-        if reading.text and tracks: write_track(reading.crops, Path(tracks)/flat_name(reading.track))
+        if reading.text and tracks: write_cut(reading, Path(tracks)/flat_name(reading.track))
         if reading.text and plates is not None: plates.append(replace(reading, restored=None, crops=None))
         report(reading.problems)
         yield reading

@@ -9,13 +9,13 @@ __all__ = ['rate', 'halo', 'start', 'probes', 'nudge', 'contrast', 'stroke', 'ma
            'without_each', 'taken', 'conjugate_gradients', 'covariance', 'undetermined', 'open_pixels', 'Second',
            'own_second', 'other_texts', 'plain', 'Examiner', 'Seen', 'answered', 'where_placed', 'looked_at', 'sha256',
            'canonical', 'depth', 'strict_json', 'package_file', 'code_hash', 'schema_problems', 'beside', 'section_of',
-           'measured_rows', 'about_weights', 'cpu_kind', 'software', 'input_files', 'slot_rows', 'explained_facts',
-           'frame_rows', 'steps_of', 'restored_facts', 'coloured', 'explained_picture', 'pictures_of', 'pixel_hash',
-           'answer_facts', 'settings_of', 'examine', 'data_uri', 'shown', 'as_html', 'sealed', 'write_report',
-           'differences', 'software_differences', 'png_pixels', 'same_picture', 'page_differences', 'load_record',
-           'seal_problems', 'hash_problem', 'input_problems', 'asked_for', 'command_problems', 'computed_again',
-           'problems_of', 'verify', 'run_verify', 'ksr_verify', 'check_report_folder', 'write_reports', 'ask_restored',
-           'restorations_of', 'measure_restorations']
+           'measured_rows', 'about_weights', 'cpu_kind', 'software', 'source_of', 'input_files', 'slot_rows',
+           'explained_facts', 'frame_rows', 'steps_of', 'restored_facts', 'coloured', 'explained_picture',
+           'pictures_of', 'pixel_hash', 'answer_facts', 'settings_of', 'examine', 'data_uri', 'shown', 'as_html',
+           'sealed', 'write_report', 'differences', 'software_differences', 'png_pixels', 'same_picture',
+           'page_differences', 'load_record', 'seal_problems', 'hash_problem', 'input_problems', 'asked_for',
+           'command_problems', 'computed_again', 'problems_of', 'verify', 'run_verify', 'ksr_verify',
+           'check_report_folder', 'write_reports', 'ask_restored', 'restorations_of', 'measure_restorations']
 
 # %% ../nbs/23_evidence.ipynb #23e00002
 import argparse, base64, hashlib, json, math, os, platform, re, shlex, struct, sys
@@ -566,12 +566,25 @@ limits = (
     'This report is no signature. Its verification shows that it follows from these inputs, these weights and this code, '
         'not where the inputs come from.')
 
+def source_of(
+    path:Path, # track folder
+) -> dict: # of `ksr.clips.source_facts`; None where there is none
+    "What the folder says its frames were cut from, or `KSRError` that names the file"
+    if not os.path.lexists(path/'source.json'): return None
+    try:
+        found = strict_json(file_bytes(path/'source.json', 'JSON file'))
+        said = schema_problems(found, 'inputs', 'source')
+    except (ValueError, RecursionError) as e: said = [str(e)]
+    if said: raise KSRError(f'{path/"source.json"}: is not what belongs there ({said[0]}); expected it as ksr_read --tracks writes it')
+    return found
+
 def input_files(
     track:Track, # read from a folder
     corners:str, # found | given
 ) -> list: # of dict(file, bytes, sha256)
     "Everything that was read of the track"
-    beside = [n for n in ('annotations.json', 'corners.json') if corners == 'given' and (track.path/n).exists()]
+    told = ('annotations.json', 'corners.json') if corners == 'given' else ()
+    beside = [n for n in (*told, 'source.json') if (track.path/n).exists()]
     data = {name: file_bytes(track.path/name, 'photograph') for name in [*track.files, *beside]}
     return [dict(file=name, bytes=len(b), sha256=sha256(b)) for name, b in data.items()]
 
@@ -699,12 +712,13 @@ def examine(
     command=(), # as it was given, word by word
 ) -> tuple: # record, pictures (name → (3, h, w) uint8), files (name → bytes)
     "Everything that the report says, computed from the files"
-    track = read_track(path, hr=False, strict=False)
+    source = source_of(Path(path))
+    track = read_track(path, hr=False, strict=False, expected=len(source['frames']) if source else 5)
     if not track.frames: raise KSRError(f'{track.id}: no frame could be read; expected at least one for a report')
     with threads(1):
         seen = looked_at(examiner, track)
         pictures, restored = pictures_of(seen), restored_facts(examiner, seen)
-    inputs = dict(folder=str(folder) or track.id, files=input_files(track, examiner.reader.corners))
+    inputs = dict(folder=str(folder) or track.id, source=source, files=input_files(track, examiner.reader.corners))
     record = dict(format='ksr-report/1', track=track.id, command=command, **answer_facts(seen), frames=frame_rows(seen), restored=restored,
         pictures={name: pixel_hash(p) for name, p in pictures.items()}, inputs=inputs, settings=settings_of(examiner),
         steps=steps_of(examiner, seen), software=software(examiner.reader.device), weights=examiner.about, limits=limits)
@@ -888,6 +902,10 @@ def input_problems(
         path = folder/f['file']
         if path.parent != folder or not path.is_file(): yield f'{f["file"]}: there is no such file in the folder of the track'
         else: yield from hash_problem(f['file'], f['sha256'], sha256(file_bytes(path, 'photograph')))
+    known = {f['file'] for f in record['inputs']['files']}
+    for path in sorted(folder.iterdir()):
+        if path.name not in known and re.fullmatch(r'lr-\d+\.(png|jpe?g)|source\.json', path.name, re.I):
+            yield f'{path.name}: was added after the report; expected only the files that it names'
 
 # %% ../nbs/23_evidence.ipynb #23e00055c
 def asked_for(

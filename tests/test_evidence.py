@@ -1,5 +1,5 @@
 """Evidence reports: written and verified by processes, opened in a real browser. The planted changes stand in 23_evidence.ipynb."""
-import json, os, re, shutil, subprocess
+import hashlib, json, os, re, shutil, subprocess
 
 import pytest
 import torch
@@ -44,6 +44,31 @@ def test_what_differs_is_named(reported, tmp_path):
     file.write_bytes(file.read_bytes() + b' ') # the same pixels, another file
     done = call('ksr_verify', tmp_path/'out'/f'{first.name}.json')
     assert done.code == 1 and done.out.startswith(f'{file.name}: SHA-256 ') and done.out.endswith(f'{first.name}: NOT identical\n'), done.out
+
+
+def test_a_report_names_the_photograph_and_the_clip(tmp_path):
+    (photo,), (clip,) = ((root/'data/sample-media').glob(kind) for kind in ('*.jpg', '*.mp4'))
+    done = call('ksr_read', photo, clip, '--device', 'cpu', '--tracks', tmp_path/'cut', '--report', tmp_path/'out', '--json', tmp_path/'all.json', limit=600)
+    assert done.code == 0, done.err
+    read = {r['track']: r for r in json.loads((tmp_path/'all.json').read_text())['readings']}
+    reports = sorted((tmp_path/'out').glob('*.json'))
+    assert len(reports) == len(read) > 1
+    for path in reports:
+        record, whole = json.loads(path.read_text()), read[path.stem]
+        source, file = record['inputs']['source'], photo if path.stem.startswith(photo.name) else clip
+        assert (source['file'], source['sha256'], source['plate']) == (file.name, hashlib.sha256(file.read_bytes()).hexdigest(), path.stem)
+        assert source['frames'] == whole['sightings'] and source['span'] == list(whole['span'])
+        assert [f['file'] for f in source['frames']] == [f['file'] for f in record['frames']] and not record['reading']['problems']
+        page = path.with_suffix('.html').read_text()
+        assert source['sha256'] in page and ('time, s' in page) == (file == clip)
+    first = tmp_path/'cut'/reports[0].stem
+    shutil.copy(first/'lr-001.png', first/'lr-099.png')
+    done = call('ksr_verify', reports[0])
+    assert done.code == 1 and 'lr-099.png: was added after the report; expected only the files that it names' in done.out, done.out
+    (first/'lr-099.png').unlink()
+    (first/'source.json').write_text('{"format": "ksr-source/1"}')
+    done = call('ksr_read', first, '--device', 'cpu', '--report', tmp_path/'again')
+    assert done.code == 1 and 'source.json: is not what belongs there' in done.err and 'Traceback' not in done.err, done.err
 
 
 @pytest.mark.parametrize('text, said', [('', 'cannot be read'), ('[]', 'another kind of JSON'), ('{"format": "ksr-report/1"}', 'required property'), ('[' * 10**5, 'cannot be read')])
