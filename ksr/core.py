@@ -132,6 +132,7 @@ def best_device(
 ) -> torch.device:
     "The device asked for, or the fastest present; a device that is not there is an error, not a fall-back"
     if name == 'auto': name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
+    name = str(name)
     kind, _, number = name.partition(':')
     count = dict(cpu=1, cuda=torch.cuda.device_count() if torch.cuda.is_available() else 0, mps=int(torch.backends.mps.is_available()))
     if kind not in count or ':' in name and (kind != 'cuda' or not (number.isascii() and number.isdecimal())):

@@ -178,6 +178,8 @@ class Trust:
 
     def threshold(self, kind:str, error_rate:float, frames:int=frame_steps[-1]) -> float:
         "The one kept for tracks of so many frames that differ, and the largest rate that is not above the wanted one"
+        if isinstance(error_rate, bool) or not isinstance(error_rate, (int, float)):
+            raise KSRError(f'error rate {error_rate!r}: expected a number, {error_rates[0]} ≤ RATE < 1')
         kept = [k for k, rate in enumerate(error_rates) if rate <= error_rate * (1 + 1e-9)]
         if not kept or error_rate >= 1: raise KSRError(f'error rate {error_rate}: expected {error_rates[0]} ≤ RATE < 1')
         return getattr(self, kind)[bisect_right(frame_steps, frames)][kept[-1]]
@@ -237,6 +239,8 @@ class Reader:
         **options, # corners, restore, each: see above
     ):
         "The reader with shipped or own weights"
+        for what, value in dict(weights=name, branches=branches, tta=tta).items():
+            if not isinstance(value, (str, Path)): raise KSRError(f'{what} {value!r}: expected text')
         net = load_net(path := weights_file(name), best_device(device))
         listed = lambda text: tuple(r.strip() for r in text.split(',') if r.strip())
         wanted, possible = listed(branches) or net.branches, ('joint', 'image') if net.reader else ('image',)
