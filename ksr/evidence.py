@@ -713,7 +713,7 @@ def examine(
 ) -> tuple: # record, pictures (name → (3, h, w) uint8), files (name → bytes)
     "Everything that the report says, computed from the files"
     source = source_of(Path(path))
-    track = read_track(path, hr=False, strict=False, expected=len(source['frames']) if source else 5)
+    track = read_track(path, hr=False, strict=False)
     if not track.frames: raise KSRError(f'{track.id}: no frame could be read; expected at least one for a report')
     with threads(1):
         seen = looked_at(examiner, track)

@@ -6,12 +6,13 @@
 __all__ = ['views', 'unbent', 'error_rates', 'frame_steps', 'width_steps', 'trust_steps', 'per_rate', 'per_slot', 'trust_forms',
            'believed', 'agreeing', 'answer_columns', 'Slot', 'Reading', 'slot_table', 'view', 'calibrated', 'fits',
            'as_tuples', 'Trust', 'load_trust', 'kept_line', 'Reader', 'branch_reads', 'likelier', 'chosen',
-           'chosen_rows', 'geometric_mean', 'where_found', 'make_reading', 'file_hashes', 'count_distinct',
-           'side_by_side', 'went_wrong', 'find_folders', 'shared_names', 'breaks_line', 'refuse_breaking',
-           'refuse_shared', 'report', 'out_file', 'write_restored', 'json_file', 'answer_row', 'answers_file', 'spoken',
-           'tracks_in', 'read_folders', 'as_kept', 'from_kept', 'stamp', 'Journal', 'one_by_one', 'check_outputs',
-           'real', 'thresholds_sha256', 'refuse_inside', 'journal_of', 'write_all', 'run_read', 'width_class', 'Score',
-           'as_score', 'summarise', 'evaluate_tracks', 'run_eval', 'ksr_eval']
+           'chosen_rows', 'geometric_mean', 'whole_frames', 'where_found', 'places_apart', 'make_reading',
+           'file_hashes', 'count_distinct', 'with_sound_corners', 'side_by_side', 'went_wrong', 'find_folders',
+           'shared_names', 'breaks_line', 'refuse_breaking', 'refuse_shared', 'report', 'out_file', 'write_restored',
+           'json_file', 'answer_row', 'answers_file', 'spoken', 'tracks_in', 'read_folders', 'as_kept', 'from_kept',
+           'stamp', 'Journal', 'one_by_one', 'check_outputs', 'real', 'thresholds_sha256', 'refuse_inside',
+           'journal_of', 'write_all', 'run_read', 'width_class', 'Score', 'as_score', 'summarise', 'evaluate_tracks',
+           'run_eval', 'ksr_eval']
 
 # %% ../nbs/18_reading.ipynb #5127ef0e
 import csv, hashlib, json, math, os, reprlib, signal, sys, threading, unicodedata, zipfile
@@ -31,14 +32,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import recognizer as P
-from .core import (KSRError, at_terminal, atomic_write, best_device, best_dtype, check_place, check_places, finish, first_interrupt,
-    naming, say, threads)
+from .core import (KSRError, at_terminal, atomic_write, best_device, best_dtype, box_corners, canvas, check_place, check_places, finish,
+    first_interrupt, naming, quad_homography, say, threads)
 from .experiment import KSRNet, autocast, load_net, placed_by, reads, weights_file
 from .metrics import summary, table
 from .plates import alphabet, layout_names, slots
 from .rectifier import as_they_are
 from .tracks import (Batch, Problem, Track, collate, contents, corner_names, encode_image, find_tracks, given_track, load_json,
-    read_track, shared_by)
+    quad_fault, read_track, shared_by)
 
 # %% ../nbs/18_reading.ipynb #de1d165f
 @dataclass(frozen=True)
@@ -353,6 +354,12 @@ def read_batch(self:Reader,
     return out | second | dict(placed=placed, asis=asis)
 
 # %% ../nbs/18_reading.ipynb #4ede3718
+def whole_frames(
+    track:Track, # with its frames
+) -> Tensor: # (T, 4, 2) px
+    "The corners of the frames themselves"
+    return torch.stack([torch.tensor(f.shape[:0:-1]) * box_corners((0., 0., 1., 1.)) for f in track.frames])
+
 def where_found(
     track:Track, # what was read from disk
     out:dict, # of `read_batch`
@@ -364,10 +371,21 @@ def where_found(
     placed, files = out['placed'], track.files or [str(t) for t in range(len(track.frames))]
     given, both = bool((placed.scale[i] == 0).all()), 'both' in out and bool(out['both'][i])
     scale = {f: round(s.mean().item(), 3) for f, s in zip(files, placed.scale[i])}
-    homography = {f: rounded(h / h[2, 2], 6) for f, h in zip(files, placed.homography[i])}
+    maps = quad_homography(whole_frames(track), (0., 0., *map(float, canvas[::-1]))) if out['asis'][i] else placed.homography[i]
+    homography = {f: rounded(h / h[2, 2], 6) for f, h in zip(files, maps)}
     how = 'as they are' if out['asis'][i] else 'given and found' if given and both else 'given' if given else 'found'
     second = named(out['second'].corners[i]) if how == 'given and found' else {}
     return dict(corners=named(placed.corners[i]), corner_scale=scale, homography=homography, placed=how, found_corners=second)
+
+def places_apart(
+    track:Track, # what was read from disk
+    out:dict, # of `read_batch`
+    i:int, # which of its tracks
+) -> list: # of `Problem`
+    "Do given corners mean another place than those found?"
+    if 'both' not in out or out['both'][i] or not bool((out['placed'].scale[i] == 0).all()): return []
+    said = f'given corners are more than {agreeing:.0%} of the width from those found; read at the given ones alone'
+    return [Problem(track.id, '', said, 'warning')]
 
 def make_reading(
     track:Track, # what was read from disk
@@ -385,7 +403,7 @@ def make_reading(
     return Reading(track.id, best.texts[0], best.layouts[0], best.layout_probability.item(), calibrated(best.confidence, line).item(),
         slot_table(log_p[0], best.texts[0], best.slot_confidence[0]), per_frame, branches, **where_found(track, out, i),
         frames_used=len(track.frames), distinct_frames=count_distinct(track.frames), size=size, sha256=file_hashes(track),
-        problems=list(track.problems),
+        problems=[*track.problems, *places_apart(track, out, i)],
         restored=picture[i].clone() if picture is not None else None, path=track.path,
         log_p=log_p[0].clone(), each=alone[i].clone() if alone is not None else None)
 
@@ -403,12 +421,27 @@ def count_distinct(
     return len({(tuple(f.shape), f.numpy().tobytes()) for f in frames})
 
 # %% ../nbs/18_reading.ipynb #56af2654
+def with_sound_corners(
+    track:Track, # with given corners, or without
+) -> Track: # without, and with a warning, where they can't be right
+    "Given corners are those of every frame, go clockwise round a plate, and its middle lies in the frame"
+    def fault(name, frame):
+        if name not in track.corners: return 'has no given corners'
+        quad = torch.tensor(list(track.corners[name].values()), dtype=torch.float64)
+        if said := quad_fault(quad): return f'given corners {said}'
+        outside = ((quad.mean(0) < 0) | (quad.mean(0) > torch.tensor(frame.shape[:0:-1]))).any()
+        return 'given corners lie outside the frame' * bool(outside)
+    found = {name: said for name, frame in zip(track.files, track.frames) if (said := fault(name, frame))} if track.corners else {}
+    said = [Problem(track.id, name, f'{text}; those found are taken for the whole track', 'warning') for name, text in found.items()]
+    return replace(track, corners={}, problems=[*track.problems, *said]) if found else track
+
 @patch
 def read_alone(self:Reader,
     track:Track, # one without frames gives a reading without text
 ) -> Reading:
     "One track by itself on one thread: on a CPU its answer is the same to the last bit, whatever else is read"
     if not track.frames: return Reading(track.id, problems=list(track.problems), path=track.path)
+    if self.corners == 'given': track = with_sound_corners(track)
     with threads(1): return make_reading(track, self.read_batch(collate([track], len(track.frames))), 0, self.line)
 
 def side_by_side(
@@ -473,7 +506,9 @@ def find_folders(
     folders, lost = {}, []
     for path in map(Path, paths):
         try: folders |= {p.resolve(): p for p in find_tracks(path)}
-        except KSRError as e: lost.append(Track(path.name, [], problems=[Problem(path.name, '', str(e))]))
+        except KSRError as e:
+            said = str(e).removeprefix(f'{path}: ' * (str(path) == path.name)) # its name stands there already
+            lost.append(Track(path.name, [], problems=[Problem(path.name, '', said)]))
     return sorted(folders.values(), key=lambda p: (p.resolve().name, str(p))), lost
 
 # %% ../nbs/18_reading.ipynb #9e04b6d1

@@ -13,7 +13,7 @@ __all__ = ['min_side', 'max_side', 'longest', 'largest', 'suffixes', 'end_marks'
            'role_seed', 'text_roles', 'draw_text', 'Synthetic', 'SyntheticTracks', 'clean_frame', 'frame_corners',
            'through_jpeg', 'through_codecs', 'pick_frames', 'corner_tensor', 'collate', 'FolderTracks', 'hr_scene',
            'MixedTracks', 'split_by_plate', 'claim_folder', 'parse_severity', 'synth_sources', 'synthesise',
-           'write_manifest', 'ksr_synth', 'manifest_cameras', 'shared_by', 'mark_table', 'width_between',
+           'write_manifest', 'ksr_synth', 'manifest_cameras', 'shared_by', 'mark_table', 'width_between', 'quad_fault',
            'parse_corners', 'read_marks', 'turn_upright', 'area_average', 'cut_plate', 'check_width', 'load_photo',
            'read_photos', 'photo_tracks', 'run_photos', 'ksr_photos']
 
@@ -85,7 +85,8 @@ def check_size(
 ):
     "`KSRError` outside the limits"
     if not (min_side <= min(w, h) and max(w, h) <= longest[kind]):
-        raise KSRError(f'is {w} × {h} pixels; expected a {kind} of {min_side} to {longest[kind]} pixels a side')
+        hint = '; make it smaller, or read it as a photograph' * (kind == 'plate crop' and max(w, h) > max_side)
+        raise KSRError(f'is {w} × {h} pixels; expected a {kind} of {min_side} to {longest[kind]} pixels a side{hint}')
 
 # %% ../nbs/04_tracks.ipynb #bf26340b
 def open_image(
@@ -456,7 +457,7 @@ def missing_frames(
     if not absent: return []
     names = [f'lr-{n:03}' for n in islice((n for n in count(first) if n not in numbers), min(absent, 8))]
     lacking = ', '.join(names) + ' …' * (absent > len(names))
-    return [('', f'read with {len(numbers)} frames; expected {len(numbers) + absent}, without {lacking}', 'warning')]
+    return [('', f'read with {len(numbers)} frame{"s" * (len(numbers) > 1)}; expected {len(numbers) + absent}, without {lacking}', 'warning')]
 
 # %% ../nbs/04_tracks.ipynb #199889a8
 def read_track(
@@ -474,6 +475,7 @@ def read_track(
     known, doubts = read_annotations(path, labelled)
     sharp, blurred = read_frames(path, 'hr') if hr else ([], [])
     if not frames: said = said + [('', 'no readable frame; expected lr-001 … lr-005 as .png or .jpg', 'error')]
+    if (path/'source.json').is_file(): expected = 1 # cut from a photograph or a clip, which had as many as there are
     said = said + missing_frames([n for n, *_ in frames], expected) + blurred + doubts
     names = path.resolve().parts
     scenario = next((n[-1] for n in reversed(names) if re.fullmatch('Scenario-[AB]', n)), None)
@@ -1015,6 +1017,14 @@ def width_between(
     "The mean length of a plate's top and bottom edge"
     return ((quad[1] - quad[0]).norm() + (quad[2] - quad[3]).norm()).item() / 2
 
+def quad_fault(
+    quad:Tensor, # (4, 2)
+) -> str: # empty where there is none
+    "What keeps four points from being a plate's corners in its own order"
+    x, y = (quad.roll(-1, 0) - quad).T
+    if (x * y.roll(-1) <= y * x.roll(-1)).any(): return 'do not go clockwise round a plate'
+    return 'are of a plate higher than wide' * (width_between(quad) <= width_between(quad.roll(1, 0)))
+
 def parse_corners(
     text:str, # x,y;x,y;x,y;x,y
 ) -> Tensor: # (4, 2) float64
@@ -1023,10 +1033,7 @@ def parse_corners(
     try: quad = torch.tensor([[float(v) for v in point.split(',')] for point in text.split(';')], dtype=torch.float64)
     except ValueError: quad = torch.empty(0)
     if quad.shape != (4, 2) or not quad.isfinite().all(): raise KSRError(f'corners {text!r}; {expected}')
-    x, y = (quad.roll(-1, 0) - quad).T
-    if (x * y.roll(-1) <= y * x.roll(-1)).any(): raise KSRError(f'corners {text!r} do not go clockwise round a plate; {expected}')
-    if width_between(quad) <= width_between(quad.roll(1, 0)):
-        raise KSRError(f'corners {text!r} are of a plate higher than wide; {expected}')
+    if fault := quad_fault(quad): raise KSRError(f'corners {text!r} {fault}; {expected}')
     return quad
 
 # %% ../nbs/04_tracks.ipynb #a0400015
@@ -1176,7 +1183,7 @@ def run_photos(photos, out, width=None, margin=.09, every=False) -> int:
         failed |= bool(track.errors)
         rows += [row] * bool(row)
     wanted = f'{"" if every else "with a text, "}at least {width or min_side} pixels wide'
-    if not rows: raise KSRError(f'{photos}: holds no such plate; expected some {wanted}')
+    if not rows: raise KSRError(f'{photos}: holds no such plate; expected some {wanted}{"" if every else ", or --all"}')
     say(f'{len(rows)} tracks, listed in {write_manifest(out, rows)}')
     return int(failed)
 

@@ -18,7 +18,7 @@ breaks = {
     'no plate is bent': ('02_degradation', '(1 - u[0] / bent).clamp(min=0) *', '0.01 * (1 - u[0] / bent).clamp(min=0) *'),
     'the upper edge is never taken for the one below the band': ('02_degradation', 'quad[:, 1, :2] += cut', 'quad[:, 1, :2] += 0 * cut'),
     'no step is mild': ('16_learner', 'if stage.mild and step % stage.mild == stage.mild - 1: return (0., .15)', 'if False: return (0., .15)'),
-    'the detector is blind': ('19_clips', 'return partial(find, net, threshold=threshold)', 'return lambda picture: found_none()'),
+    'the detector is blind': ('19_clips', 'return partial(find, net, threshold=threshold)', 'return lambda picture, **_: found_none()'),
     'corners that are given are looked for': ('07_rectifier', 'unknown = (~given.isfinite().flatten(1).all(1)).nonzero()[:, 0]', 'unknown = torch.arange(len(given))'),
     'easy points weigh as much as hard ones': ('06_detector', ' * (quality - logits.sigmoid()).square()', ''),
     'the detector learns no corners': ('06_detector', "return F.smooth_l1_loss(error, torch.zeros_like(error), reduction='none', beta=beta).mean((-1, -2)) / beta", "return 0 * F.smooth_l1_loss(error, torch.zeros_like(error), reduction='none', beta=beta).mean((-1, -2)) / beta"),

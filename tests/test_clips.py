@@ -188,6 +188,58 @@ def test_frames_do_not_pile_up(several, tmp_path, monkeypatch, overlap):
     assert most[0] <= (8 if overlap else 3), most
 
 
+class Counted:
+    "A clip of many frames that counts how many were asked for: a plate at first, then nothing"
+    def __init__(self, pictures, plain, n):
+        self.pictures, self.plain, self.n, self.asked, self.problems = pictures, plain, n, 0, []
+        self.path, self.expected, self.rate, self.length = root, n, 25, n / 25
+
+    def frames(self):
+        from ksr.clips import Frame
+        for k in range(self.n):
+            self.asked += 1
+            yield Frame(self.pictures[k] if k < len(self.pictures) else self.plain, k, k / 25)
+
+
+@pytest.fixture
+def plate_then_nothing(several):
+    "Such a clip, and how it is read"
+    from ksr import clips
+    from ksr.experiment import KSRNet
+    from ksr.reading import Reader
+    seen = clips.oracle(several)
+    find = lambda picture, **_: seen(picture) if picture.float().std() > 5 else clips.found_none()
+    clip = Counted(several.pictures, several.pictures[0] * 0 + 90, 20_000)
+    return clip, clips.Reads(Reader(KSRNet('plus', 'smoke')), find)
+
+
+@pytest.mark.parametrize('overlap', [True, False])
+def test_nobody_wants_more_and_the_frames_end(plate_then_nothing, overlap):
+    from ksr import clips
+    clip, how = plate_then_nothing
+    tracks = clips.clip_tracks(clip, clips.replace(how, overlap=overlap))
+    assert next(tracks).frames > 1
+    so_far = clip.asked
+    tracks.close()
+    assert clip.asked <= so_far + 20, (so_far, clip.asked)
+
+
+def test_ctrl_c_ends_the_following_of_a_marked_plate(several, tmp_path, monkeypatch):
+    from ksr import clips
+    from ksr.experiment import KSRNet
+    from ksr.reading import Reader
+    clips.write_clip(several.pictures[3:4].repeat(200, 1, 1, 1), tmp_path/'still.mp4', crf=35)
+    how, decoded, frames = clips.Reads(Reader(KSRNet('plus', 'smoke')), None), [], clips.Clip.frames
+    def counted(self, *args, **named):
+        for frame in frames(self, *args, **named):
+            decoded.append(frame.number)
+            if len(decoded) == 40: how.stop.set()
+            yield frame
+    monkeypatch.setattr(clips.Clip, 'frames', counted)
+    reading, = clips.read_marked(tmp_path/'still.mp4', how, several.corners[0, 3], .4)
+    assert reading.text and reading.ended.endswith('(stopped)') and len(decoded) < 70, (reading.ended, len(decoded))
+
+
 def test_four_of_five_plates_of_the_toll_lane_are_one_track_each():
     "Plates that a person can see: frame, x, y; the fifth, a bus's, 22 px wide and free for five frames, is not found"
     clip = root/'..'/'shared'/'real'/'toll_lane'/'cars.mp4'
