@@ -361,10 +361,9 @@ def random_bend(
     phase = 2 * math.pi * (u[3] - frequency * (y * along.cos() - x * along.sin()))
     return torch.stack([(1 - u[0] / bent).clamp(min=0) * (u[1] - 0.5) * 0.1 * width, along, frequency, phase], -1)[:, :, None]
 
-# %% ../nbs/02_degradation.ipynb #8ab80bac
+# %% ../nbs/02_degradation.ipynb #fa92eb13
 lattice_step = 4 # px between the lattice's nodes
 
-# %% ../nbs/02_degradation.ipynb #fa92eb13
 def lattice(
     shape:tuple=canvas, # (H, W) of what it covers
     extent:int=0, # px beyond its edges
