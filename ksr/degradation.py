@@ -707,7 +707,7 @@ def quantisation(
     quality:Tensor, # (N,) 1–100
     blocks:tuple, # (rows, columns) of blocks
 ) -> Tensor: # (N, 8·rows, 8·columns)
-    "The tables of the standard's annex K, scaled as libjpeg scales them"
+    "The tables of the standard's annex K, scaled as libjpeg scales them, but for its rounding of the scale"
     scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)[:, None, None]
     return ((table.to(quality.device) * scale + 50) / 100).floor().clamp(1, 255).repeat(1, *blocks)
 

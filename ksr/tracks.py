@@ -457,7 +457,8 @@ def missing_frames(
     if not absent: return []
     names = [f'lr-{n:03}' for n in islice((n for n in count(first) if n not in numbers), min(absent, 8))]
     lacking = ', '.join(names) + ' …' * (absent > len(names))
-    return [('', f'read with {len(numbers)} frame{"s" * (len(numbers) > 1)}; expected {len(numbers) + absent}, without {lacking}', 'warning')]
+    found = f'{len(numbers)} frame{"s" * (len(numbers) > 1)}'
+    return [('', f'read with {found}; expected {len(numbers) + absent}, without {lacking}', 'warning')]
 
 # %% ../nbs/04_tracks.ipynb #199889a8
 def read_track(
