@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['clip_suffixes', 'below', 'tracks_below', 'media_beside', 'few', 'sort_paths', 'refuse_same_names', 'flat_name',
            'refuse_plate_names', 'check_annotated', 'check_request', 'write_cut', 'drop_old', 'one_file', 'read_media',
-           'asked_judge', 'check_reports', 'cut_tracks', 'run', 'hyphened', 'ksr_read']
+           'asked_judge', 'refuse_unjudged', 'check_reports', 'cut_tracks', 'run', 'hyphened', 'ksr_read']
 
 # %% ../nbs/24_commands.ipynb #23a00002
 import glob, hashlib, json, os, re, shutil, sys, threading
@@ -60,6 +60,7 @@ def few(
     "The first five, and how many more there are"
     return ', '.join(names[:5] + [f'{len(names) - 5} more'] * (len(names) > 5))
 
+# %% ../nbs/24_commands.ipynb #82b266fc
 def sort_paths(
     paths, # as given
 ) -> tuple: # paths of tracks; [(name, Path)] of photographs and clips, sorted; notes
@@ -109,6 +110,7 @@ def refuse_plate_names(
         if file in names and number.isdecimal():
             raise KSRError(f'{folder.name}: is the name of {folder} and may be that of a plate in {names[file]}; expected one track of a name')
 
+# %% ../nbs/24_commands.ipynb #636e54e5
 def check_annotated(
     out, # where to
     path, # of the photograph or clip that is read
@@ -158,6 +160,7 @@ def drop_old(
         if folder.name not in kept and re.fullmatch(r'#\d+', folder.name.removeprefix(flat_name(name))) and (folder/'source.json').is_file():
             shutil.rmtree(folder)
 
+# %% ../nbs/24_commands.ipynb #f2c2ac5f
 def one_file(
     readings, # of `read_file` or `read_marked`
     tracks, # folder for what was cut out; empty: nowhere
@@ -204,6 +207,17 @@ def asked_judge(
     if error_rate: return judge(weights, error_rate)
     if answers: raise KSRError(f'--answers {answers}: expected --error-rate RATE with it, such as 0.01')
 
+def refuse_unjudged(
+    error_rate:float, # wanted among what is read, 0–1; 0: nothing is judged
+    tta:str, # further views, as given
+    corners:str, # as given
+):
+    "`KSRError` where the thresholds don't know what is asked for"
+    if error_rate and tta != 'identity':
+        raise KSRError(f'--tta {tta}: expected identity with --error-rate, whose thresholds know no other view')
+    if error_rate and corners == 'given':
+        raise KSRError('--corners given: expected found with --error-rate, whose thresholds know no other corners')
+
 # %% ../nbs/24_commands.ipynb #24e00012
 def check_reports(
     reports, tracks, # folders, as given
@@ -246,10 +260,7 @@ def run(
     for name, value in dict(frames=frames, every=every).items():
         if value < 1: raise KSRError(f'--{name} {value}: expected 1 or more')
     refuse_plate_names(folders, media)
-    if error_rate and tta != 'identity':
-        raise KSRError(f'--tta {tta}: expected identity with --error-rate, whose thresholds know no other view')
-    if error_rate and corners == 'given':
-        raise KSRError('--corners given: expected found with --error-rate, whose thresholds know no other corners')
+    refuse_unjudged(error_rate, tta, corners)
     if resume and annotated_file: raise KSRError('--resume: expected no --annotated with it')
     check_reports(reports, tracks, folders, media, tta)
     examiner = reports and Examiner.from_pretrained(weights, device, 'given' if corners == 'given' else 'found', error_rate or .01)
