@@ -17,7 +17,8 @@ from pathlib import Path
 from fastcore.script import Param, anno_parser, call_parse
 from tqdm.auto import tqdm
 
-from .clips import Following, Reads, Ways, annotated, is_photo, load_finder, most_read, parse_mark, parse_time, read_file, read_marked, source_facts
+from .clips import (Following, Reads, Ways, annotated, is_photo, load_finder, most_read, parse_mark, parse_time, read_file, read_marked,
+    source_facts)
 from .core import KSRError, at_terminal, atomic_write, check_place, finish
 from .evidence import Examiner, check_report_folder, write_reports
 from .experiment import weights_file
@@ -108,7 +109,8 @@ def refuse_plate_names(
     for folder in find_folders(tracks)[0]:
         file, _, number = folder.resolve().name.rpartition('#')
         if file in names and number.isdecimal():
-            raise KSRError(f'{folder.name}: is the name of {folder} and may be that of a plate in {names[file]}; expected one track of a name')
+            raise KSRError(f'{folder.name}: is the name of {folder} and may be that of a plate in {names[file]}; '
+                'expected one track of a name')
 
 # %% ../nbs/24_commands.ipynb #636e54e5
 def check_annotated(
@@ -157,8 +159,8 @@ def drop_old(
 ):
     "Remove the plates that an earlier run saw in that file, and this one did not"
     for folder in Path(tracks).glob(glob.escape(flat_name(name)) + '#*'):
-        if folder.name not in kept and re.fullmatch(r'#\d+', folder.name.removeprefix(flat_name(name))) and (folder/'source.json').is_file():
-            shutil.rmtree(folder)
+        numbered = re.fullmatch(r'#\d+', folder.name.removeprefix(flat_name(name)))
+        if numbered and folder.name not in kept and (folder/'source.json').is_file(): shutil.rmtree(folder)
 
 # %% ../nbs/24_commands.ipynb #f2c2ac5f
 def one_file(
@@ -301,7 +303,7 @@ def ksr_read(
     annotated:str='', # the photograph or the clip with boxes, corners and texts
     weights:str='small', # name under ksr/weights or a file
     device:str='auto', # auto | cpu | cuda | mps
-    corners:str='found', # found; given: of annotations.json or corners.json too; "x,y x,y x,y x,y": in one photograph or clip, from its top left
+    corners:str='found', # found; given: of annotations.json or corners.json too; "x,y x,y x,y x,y": in one file, from its top left
     at:str='', # 12.4s: where in the clip the plate was marked
     frames:int=most_read, # of a plate in a clip that are read together, at most
     every:int=Following.every, # the detector sees one frame of a clip in so many
