@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['scripts', 'still_sides', 'carries', 'face_shape', 'search_room', 'slack', 'doubtful', 'sizes', 'at_end', 'most_read',
            'sure', 'other_pictures', 'caught', 'fields_of_clicks', 'colours', 'way_row', 'read_photo', 'Frame',
-           'reason', 'open_clip', 'axes_of', 'to_picture', 'decoded', 'clip_seconds', 'Clip', 'judged', 'of_size',
+           'reason', 'open_clip', 'axes_of', 'to_picture', 'decoded', 'Clip', 'clip_seconds', 'judged', 'of_size',
            'clip_writer', 'write_clip', 'between_keys', 'plate_view', 'synthetic_plates', 'backdrop', 'paste',
            'DrawnClip', 'covers', 'synthetic_clip', 'thumbnail', 'found_none', 'oracle', 'sample_photo', 'sample_clip',
            'write_samples', 'load_finder', 'Cut', 'cut_out', 'normal', 'gray', 'face_of', 'likeness', 'moved',
@@ -126,15 +126,6 @@ def decoded(
     except av.FFmpegError: pass # the container breaks off: its length tells, see below
 
 # %% ../nbs/19_clips.ipynb #19a00013
-def clip_seconds(
-    container, stream, # of PyAV
-) -> float: # 0 where the header does not say
-    "How long the pictures go on; Matroska says it in a tag, and the whole file may be longer for its sound"
-    if stream.duration: return float(stream.duration * stream.time_base)
-    if found := re.fullmatch(r'(\d+):(\d+):([\d.]+)', stream.metadata.get('DURATION', '')):
-        return sum(float(n) * u for n, u in zip(found.groups(), (3600, 60, 1)))
-    return (container.duration or 0) / av.time_base if len(container.streams) == 1 else 0.
-
 class Clip:
     "A video file, decoded anew by every call of `frames`"
     def __init__(self,
@@ -168,6 +159,15 @@ class Clip:
         if seek is None: self.problems = judged(self, done, lost, now + max(shown, 1 / self.rate))
 
 # %% ../nbs/19_clips.ipynb #19a00014
+def clip_seconds(
+    container, stream, # of PyAV
+) -> float: # 0 where the header does not say
+    "How long the pictures go on; Matroska says it in a tag, and the whole file may be longer for its sound"
+    if stream.duration: return float(stream.duration * stream.time_base)
+    if found := re.fullmatch(r'(\d+):(\d+):([\d.]+)', stream.metadata.get('DURATION', '')):
+        return sum(float(n) * u for n, u in zip(found.groups(), (3600, 60, 1)))
+    return (container.duration or 0) / av.time_base if len(container.streams) == 1 else 0.
+
 def judged(
     clip, # `Clip`
     done:int, # frames decoded
@@ -911,6 +911,7 @@ def source_facts(
     how = dict(span=list(reading.span), frames_seen=reading.frames_seen, ended=reading.ended)
     return dict(format='ksr-source/1', file=file, sha256=digest, plate=reading.track) | how | dict(frames=reading.sightings)
 
+# %% ../nbs/19_clips.ipynb #19a00084
 def contradiction(
     text:str, # the answer
     others:list, # texts that single frames are sure of instead
@@ -921,7 +922,6 @@ def contradiction(
     named = ', '.join(sorted(set(foreign)))
     return [f'{len(foreign)} of {frames} frames are sure of another text: {named}; expected one plate'] * bool(foreign)
 
-# %% ../nbs/19_clips.ipynb #19a00084
 def read_plate(
     reader:Reader, # with weights
     track:ClipTrack, # of a plate
@@ -1267,7 +1267,7 @@ class Marking:
     def click(self, x:float, y:float):
         "One more corner, px; a fifth begins anew"
         if len(self.points) == 4: self.points.clear()
-        self.points.append((x, y))
+        self.points.append((float(x), float(y)))
 
     def undo(self): del self.points[-1:]
 

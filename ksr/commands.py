@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['clip_suffixes', 'below', 'tracks_below', 'media_beside', 'few', 'sort_paths', 'refuse_same_names', 'flat_name',
            'refuse_plate_names', 'check_annotated', 'check_request', 'write_cut', 'drop_old', 'one_file', 'read_media',
-           'asked_judge', 'check_reports', 'cut_tracks', 'run', 'hyphened', 'ksr_read']
+           'asked_judge', 'refuse_unjudged', 'check_reports', 'cut_tracks', 'run', 'hyphened', 'ksr_read']
 
 # %% ../nbs/24_commands.ipynb #23a00002
 import glob, hashlib, json, os, re, shutil, sys, threading
@@ -17,7 +17,8 @@ from pathlib import Path
 from fastcore.script import Param, anno_parser, call_parse
 from tqdm.auto import tqdm
 
-from .clips import Following, Reads, Ways, annotated, is_photo, load_finder, most_read, parse_mark, parse_time, read_file, read_marked, source_facts
+from .clips import (Following, Reads, Ways, annotated, is_photo, load_finder, most_read, parse_mark, parse_time, read_file, read_marked,
+    source_facts)
 from .core import KSRError, at_terminal, atomic_write, check_place, finish
 from .evidence import Examiner, check_report_folder, write_reports
 from .experiment import weights_file
@@ -60,6 +61,7 @@ def few(
     "The first five, and how many more there are"
     return ', '.join(names[:5] + [f'{len(names) - 5} more'] * (len(names) > 5))
 
+# %% ../nbs/24_commands.ipynb #82b266fc
 def sort_paths(
     paths, # as given
 ) -> tuple: # paths of tracks; [(name, Path)] of photographs and clips, sorted; notes
@@ -107,8 +109,10 @@ def refuse_plate_names(
     for folder in find_folders(tracks)[0]:
         file, _, number = folder.resolve().name.rpartition('#')
         if file in names and number.isdecimal():
-            raise KSRError(f'{folder.name}: is the name of {folder} and may be that of a plate in {names[file]}; expected one track of a name')
+            raise KSRError(f'{folder.name}: is the name of {folder} and may be that of a plate in {names[file]}; '
+                'expected one track of a name')
 
+# %% ../nbs/24_commands.ipynb #636e54e5
 def check_annotated(
     out, # where to
     path, # of the photograph or clip that is read
@@ -155,9 +159,10 @@ def drop_old(
 ):
     "Remove the plates that an earlier run saw in that file, and this one did not"
     for folder in Path(tracks).glob(glob.escape(flat_name(name)) + '#*'):
-        if folder.name not in kept and re.fullmatch(r'#\d+', folder.name.removeprefix(flat_name(name))) and (folder/'source.json').is_file():
-            shutil.rmtree(folder)
+        numbered = re.fullmatch(r'#\d+', folder.name.removeprefix(flat_name(name)))
+        if numbered and folder.name not in kept and (folder/'source.json').is_file(): shutil.rmtree(folder)
 
+# %% ../nbs/24_commands.ipynb #f2c2ac5f
 def one_file(
     readings, # of `read_file` or `read_marked`
     tracks, # folder for what was cut out; empty: nowhere
@@ -204,6 +209,17 @@ def asked_judge(
     if error_rate: return judge(weights, error_rate)
     if answers: raise KSRError(f'--answers {answers}: expected --error-rate RATE with it, such as 0.01')
 
+def refuse_unjudged(
+    error_rate:float, # wanted among what is read, 0–1; 0: nothing is judged
+    tta:str, # further views, as given
+    corners:str, # as given
+):
+    "`KSRError` where the thresholds don't know what is asked for"
+    if error_rate and tta != 'identity':
+        raise KSRError(f'--tta {tta}: expected identity with --error-rate, whose thresholds know no other view')
+    if error_rate and corners == 'given':
+        raise KSRError('--corners given: expected found with --error-rate, whose thresholds know no other corners')
+
 # %% ../nbs/24_commands.ipynb #24e00012
 def check_reports(
     reports, tracks, # folders, as given
@@ -246,10 +262,7 @@ def run(
     for name, value in dict(frames=frames, every=every).items():
         if value < 1: raise KSRError(f'--{name} {value}: expected 1 or more')
     refuse_plate_names(folders, media)
-    if error_rate and tta != 'identity':
-        raise KSRError(f'--tta {tta}: expected identity with --error-rate, whose thresholds know no other view')
-    if error_rate and corners == 'given':
-        raise KSRError('--corners given: expected found with --error-rate, whose thresholds know no other corners')
+    refuse_unjudged(error_rate, tta, corners)
     if resume and annotated_file: raise KSRError('--resume: expected no --annotated with it')
     check_reports(reports, tracks, folders, media, tta)
     examiner = reports and Examiner.from_pretrained(weights, device, 'given' if corners == 'given' else 'found', error_rate or .01)
@@ -290,7 +303,7 @@ def ksr_read(
     annotated:str='', # the photograph or the clip with boxes, corners and texts
     weights:str='small', # name under ksr/weights or a file
     device:str='auto', # auto | cpu | cuda | mps
-    corners:str='found', # found; given: of annotations.json or corners.json too; "x,y x,y x,y x,y": in one photograph or clip, from its top left
+    corners:str='found', # found; given: of annotations.json or corners.json too; "x,y x,y x,y x,y": in one file, from its top left
     at:str='', # 12.4s: where in the clip the plate was marked
     frames:int=most_read, # of a plate in a clip that are read together, at most
     every:int=Following.every, # the detector sees one frame of a clip in so many

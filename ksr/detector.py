@@ -60,6 +60,7 @@ def photos_digest(
     for p in photos: digest.update(p.name.encode() + p.image.numpy().tobytes() + p.corners.numpy().tobytes())
     return digest.hexdigest()
 
+# %% ../nbs/06_detector.ipynb #0e686994
 def read_scenes(
     folder, # of photographs, with photos.csv or corners.csv
     part:str=None, # train | validation; None: both
@@ -173,6 +174,7 @@ def conv_norm(
     "Convolution and batch norm"
     return nn.Sequential(nn.Conv2d(before, after, size, stride, size // 2, bias=False), nn.BatchNorm2d(after))
 
+# %% ../nbs/06_detector.ipynb #d683ef4
 class Residual(nn.Module):
     "Two convolutions beside a short cut"
     def __init__(self,
@@ -187,7 +189,6 @@ class Residual(nn.Module):
 
     def forward(self, x:Tensor) -> Tensor: return F.relu(self.second(F.relu(self.first(x), True)) + self.short(x), True)
 
-# %% ../nbs/06_detector.ipynb #d683ef4
 class Head(nn.Module):
     "Shared convolutions with norms of each level's own, then the answers"
     def __init__(self,
@@ -206,6 +207,7 @@ class Head(nn.Module):
         for conv, norms in zip(self.convs, self.norms): x = F.relu(norms[level](conv(x)), True)
         return rearrange(self.answer(x), 'b c h w -> b (h w) c')
 
+# %% ../nbs/06_detector.ipynb #0abe31ee
 class Detector(nn.Module):
     "Picture → an answer at every point"
     def __init__(self, config:DetectorConfig=DetectorConfig()):
@@ -572,6 +574,7 @@ def plan_pane(
             plan.quads.append(quad)
             plan.ignored.append(share < .8 or longest_side(quad).item() < 14)
 
+# %% ../nbs/06_detector.ipynb #63515efc
 def plan_scene(
     g:np.random.Generator,
     photos:list, # of Photo; empty: synthetic backgrounds only
@@ -766,6 +769,7 @@ def shrunk(
     more = [-n % strides[-1] for n in size]
     return F.pad(small.float(), (0, more[1], 0, more[0]), mode='replicate'), torch.tensor([w / size[1], h / size[0]])
 
+# %% ../nbs/06_detector.ipynb #659a9e61
 @torch.no_grad()
 def look(
     net:Detector, # in eval mode
@@ -783,7 +787,6 @@ def look(
     scale = scale.to(device)
     return Found((boxes * scale.repeat(2)).cpu(), (corners * scale).cpu(), score.sigmoid().cpu())
 
-# %% ../nbs/06_detector.ipynb #659a9e61
 def distinct(
     boxes:Tensor, # (N, 4)
     scores:Tensor, # (N,)
@@ -870,6 +873,7 @@ def photo_crop(
     lit = small * draw(.5, 1.3) + draw(-15., 15.) + draw(0., 6.) * torch.randn(small.shape, generator=generator)
     return decode_image(io.BytesIO(encode_image(lit.clamp(0, 255).round().byte(), 'jpg', int(draw(40, 95)))))[0], (quad - lo) / scale
 
+# %% ../nbs/06_detector.ipynb #522ce12b
 @dataclass(frozen=True)
 class PhotoCrops:
     "Synthetic tracks and, in every other batch, plates of photographs with their corners and no text"
