@@ -122,6 +122,7 @@ def corner_texts(
     found = {f"corners.{r['set']}": text(r) for r in rows}
     return found | {'corners': markdown([{'set': f"`{r['set']}`", 'mean, median': text(r)} for r in rows])} if rows else found
 
+# %% ../nbs/25_card.ipynb #89ece208
 def cost_texts(
     record:dict, # an evaluation's metrics.json
 ) -> dict:

@@ -863,6 +863,7 @@ def with_defaults(
     "What was not yet a setting was as its default says"
     return {f.name: f.default for f in fields(settings) if f.default is not MISSING} | kept
 
+# %% ../nbs/17_experiment.ipynb #abc160df
 def kept_json(
     path:Path,
 ) -> dict:
@@ -1020,6 +1021,7 @@ class DetectorRun:
             raise KSRError(f'seed={self.seed}, ema={self.ema}: expected seed ≥ 0 and 0 ≤ ema < 1')
         Scenes(size=self.size)
 
+# %% ../nbs/17_experiment.ipynb #aaed5285
 def save_detector(
     net:Detector, # what to keep
     path, # .safetensors file, written atomically

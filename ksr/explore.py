@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['head', 'gap', 'live_quality', 'stored_quality', 'frame_cell', 'outcomes', 'head_colours', 'hover_style', 'orders',
-           'edits', 'fitted', 'Line', 'font', 'board', 'as_jpg', 'still', 'knob', 'Shot', 'shot_view', 'shot_waves',
-           'shot_theta', 'Plate', 'scene_of', 'photographed', 'arrows', 'outlined', 'left_over', 'frame_pictures',
-           'shot_board', 'is_live', 'show', 'slider', 'in_columns', 'answer_of', 'CameraSliders', 'redraw_times',
-           'percentiles', 'Entry', 'entry_of', 'stored_answers', 'answered', 'selected', 'Look', 'look_at', 'bars',
-           'track_board', 'TrackBrowser', 'sampling', 'marked', 'window', 'grid_cell', 'alignment_board', 'hover_page',
-           'sampling_page', 'shares_of', 'fusion_board', 'share_bars', 'attention', 'watched', 'slot_attention',
-           'decoded', 'order_lines', 'heat', 'order_picture', 'reader_board', 'blurred', 'covered', 'edited',
-           'edit_board', 'TrackPanel', 'place_sliders', 'AlignmentPanel', 'FusionPanel', 'ReaderPanel', 'EditPanel']
+           'edits', 'fitted', 'Line', 'font', 'board', 'as_jpg', 'still', 'knob', 'Ranged', 'Shot', 'shot_view',
+           'shot_waves', 'shot_theta', 'Plate', 'scene_of', 'photographed', 'arrows', 'outlined', 'left_over',
+           'frame_pictures', 'shot_board', 'is_live', 'show', 'slider', 'in_columns', 'answer_of', 'CameraSliders',
+           'redraw_times', 'percentiles', 'Entry', 'entry_of', 'stored_answers', 'answered', 'selected', 'Look',
+           'look_at', 'bars', 'track_board', 'TrackBrowser', 'sampling', 'marked', 'window', 'grid_cell',
+           'alignment_board', 'hover_page', 'sampling_page', 'shares_of', 'fusion_board', 'share_bars', 'attention',
+           'watched', 'slot_attention', 'decoded', 'order_lines', 'heat', 'order_picture', 'reader_board', 'blurred',
+           'covered', 'edited', 'edit_board', 'TrackPanel', 'place_sliders', 'AlignmentPanel', 'FusionPanel',
+           'ReaderPanel', 'EditPanel']
 
 # %% ../nbs/26_explore.ipynb #26e00003
 import json, os, time
@@ -101,9 +102,17 @@ def knob(
     "A field of `Shot` with its slider"
     return field(default=default, metadata=dict(low=low, high=high, group=group, said=said, step=step))
 
+class Ranged:
+    "Settings of which each lies in its knob's range"
+    def __post_init__(self):
+        for f in fields(self):
+            low, high, value = f.metadata['low'], f.metadata['high'], getattr(self, f.name)
+            if not low <= value <= high: raise KSRError(f"{type(self).__name__}: {f.name}={value} ({f.metadata['said']}): "
+                f'expected {low:g} to {high:g}')
+
 # %% ../nbs/26_explore.ipynb #26e0011b
 @dataclass(frozen=True)
-class Shot:
+class Shot(Ranged):
     "One camera, one track"
     width:float = knob(42., 12., 150., 'view', 'plate width, px', 1.)
     growth:float = knob(3., -10., 20., 'view', 'growth over the track, px', .5)
@@ -139,11 +148,6 @@ class Shot:
     first:float = knob(0., 0., 95., 'file', 'first JPEG, quality (0: none)', 1.)
     last:float = knob(60., 0., 95., 'file', 'last JPEG, quality (0: none)', 1.)
     repeated:float = knob(0., 0., 1., 'file', 'repeated video blocks', .02)
-
-    def __post_init__(self):
-        for f in fields(self):
-            low, high, value = f.metadata['low'], f.metadata['high'], getattr(self, f.name)
-            if not low <= value <= high: raise KSRError(f"Shot: {f.name}={value} ({f.metadata['said']}): expected {low:g} to {high:g}")
 
 # %% ../nbs/26_explore.ipynb #26e00014
 def shot_view(

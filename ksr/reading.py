@@ -251,15 +251,16 @@ class Reader:
         reader.path, reader.line = path, kept_line(path, reader.weights) if trusted else unbent
         return reader
 
-    @property
-    def device(self): return next(self.net.parameters()).device
-
-    @property
-    def computed(self) -> dict: return dict(device=self.device.type, precision=str(best_dtype(self.device)).removeprefix('torch.'))
-
-# %% ../nbs/18_reading.ipynb #9bccf2ed
+# %% ../nbs/18_reading.ipynb #d169ee1a
 from fastcore.basics import patch
 
+@patch(as_prop=True)
+def device(self:Reader): return next(self.net.parameters()).device
+
+@patch(as_prop=True)
+def computed(self:Reader) -> dict: return dict(device=self.device.type, precision=str(best_dtype(self.device)).removeprefix('torch.'))
+
+# %% ../nbs/18_reading.ipynb #9bccf2ed
 def branch_reads(
     net:KSRNet, # the network
     seen, # looks at the same frames, (B, T, 3, 32, 96) each
@@ -763,6 +764,7 @@ def one_by_one(
         if k and (kept := journal.get(p)): yield p, kept, False
         else: yield p, [next(read_folders(reader, [p], []) if k else new)[1]], True # changed a moment ago: read now
 
+# %% ../nbs/18_reading.ipynb #7bfdcf98
 def check_outputs(out='', json='', restored='', answers='', **more):
     "`KSRError` where one of the files and folders could not be written, or has the suffix of another format"
     files = dict(out=(out, ('.txt', '.zip')), json=(json, ('.json',)), answers=(answers, ('.csv',)))

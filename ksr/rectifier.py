@@ -101,6 +101,7 @@ class CornerNet(nn.Module):
         doubt = self.doubt((weight * tokens.float()[:, :, None]).sum(1)).diagonal(dim1=-2, dim2=-1)
         return corners, 0.05 + 0.1 * spread + F.softplus(doubt)
 
+# %% ../nbs/07_rectifier.ipynb #137188b1
 def corner_loss(
     corners:Tensor, # (N, 4, 2) view px
     scale:Tensor, # (N, 4) view px, > 0
