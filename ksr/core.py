@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from einops import rearrange
+from fastcore.basics import patch
 from torch import Tensor
 
 # %% ../nbs/00_core.ipynb #5caab126
@@ -222,11 +223,16 @@ class Draws:
         "(B, *shape) bool, true with probability p"
         return self.uniform(0., 1., *shape) < p
 
-    def choice(self, weights, *shape) -> Tensor:
-        "(B, *shape) long, index i with probability weights[i] / sum(weights)"
-        edges = torch.as_tensor(weights, dtype=torch.float, device=self.device).cumsum(0)
-        u = self.uniform(0., 1., *shape) * edges[-1]
-        return torch.searchsorted(edges, u, right=True).clamp(max=len(edges) - 1)
+# %% ../nbs/00_core.ipynb #766cf5d9
+@patch
+def choice(self:Draws,
+    weights, # (n,) ≥ 0, of any sum
+    *shape, # further dimensions
+) -> Tensor: # (B, *shape) long, index i with probability weights[i] / sum(weights)
+    "One of several, by weight"
+    edges = torch.as_tensor(weights, dtype=torch.float, device=self.device).cumsum(0)
+    u = self.uniform(0., 1., *shape) * edges[-1]
+    return torch.searchsorted(edges, u, right=True).clamp(max=len(edges) - 1)
 
 # %% ../nbs/00_core.ipynb #a3bb3a94
 class Typical(Draws):
@@ -431,7 +437,7 @@ def shown_path(
     path = Path(path).resolve()
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
-# %% ../nbs/00_core.ipynb #c0b00002
+# %% ../nbs/00_core.ipynb #aa8a1c67
 def nearest_folder(
     path:Path, # absolute
     shown:str, # for the message
@@ -443,6 +449,7 @@ def nearest_folder(
     if kind_of(above) != 'folder': raise KSRError(f'{shown}: lies below {above}, which is a {kind_of(above)}; expected a folder there')
     return above
 
+# %% ../nbs/00_core.ipynb #c0b00002
 def check_place(
     path, # where something will be written; empty: nothing will be
     option:str='', # that says so

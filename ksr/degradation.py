@@ -361,10 +361,9 @@ def random_bend(
     phase = 2 * math.pi * (u[3] - frequency * (y * along.cos() - x * along.sin()))
     return torch.stack([(1 - u[0] / bent).clamp(min=0) * (u[1] - 0.5) * 0.1 * width, along, frequency, phase], -1)[:, :, None]
 
-# %% ../nbs/02_degradation.ipynb #8ab80bac
+# %% ../nbs/02_degradation.ipynb #fa92eb13
 lattice_step = 4 # px between the lattice's nodes
 
-# %% ../nbs/02_degradation.ipynb #fa92eb13
 def lattice(
     shape:tuple=canvas, # (H, W) of what it covers
     extent:int=0, # px beyond its edges
@@ -708,7 +707,7 @@ def quantisation(
     quality:Tensor, # (N,) 1–100
     blocks:tuple, # (rows, columns) of blocks
 ) -> Tensor: # (N, 8·rows, 8·columns)
-    "The tables of the standard's annex K, scaled as libjpeg scales them"
+    "The tables of the standard's annex K, scaled as libjpeg scales them, but for its rounding of the scale"
     scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)[:, None, None]
     return ((table.to(quality.device) * scale + 50) / 100).floor().clamp(1, 255).repeat(1, *blocks)
 

@@ -437,25 +437,6 @@ def resume(self:Learner):
 
 # %% ../nbs/16_learner.ipynb #955c0fa7
 @patch
-def fit(self:Learner, stop_after:float=math.inf) -> nn.Module: # the averaged model
-    "Run the remaining stages; after `stop_after` seconds all processes end early with a checkpoint"
-    with run_lock(self.run_dir) if self.run_dir and self.rank == 0 else nullcontext():
-        if self.run_dir: self.resume() # another learner may have gone on in between
-        began, stopped = time.monotonic(), lambda: time.monotonic() - began > stop_after
-        while self.stage_index < len(self.stages):
-            stage = self.stages[self.stage_index]
-            self.start_stage(stage)
-            if not self.run_stage(stage, stopped if stop_after < math.inf else None):
-                self.keep_for_later()
-                break
-            self.save() # a long evaluation that is cut off costs no step
-            if self.evaluate: self.figures[stage.name] = self.from_first(lambda: self.evaluate(self.ema.module))
-            self.stage_index, self.step = self.stage_index + 1, 0
-            self.save()
-        self.save()
-    return self.ema.module
-
-@patch
 def keep_for_later(self:Learner):
     "What a stage that was left early needs when `fit` is called again"
     moments = {k.removeprefix('optimizer.'): v for k, v in optimizer_tensors(self.optimizer, self.names).items()}
@@ -482,3 +463,23 @@ def run_stage(self:Learner,
             saved = now
         if stopped and self.from_first(stopped): return False
     return True
+
+# %% ../nbs/16_learner.ipynb #a77bcbf8
+@patch
+def fit(self:Learner, stop_after:float=math.inf) -> nn.Module: # the averaged model
+    "Run the remaining stages; after `stop_after` seconds all processes end early with a checkpoint"
+    with run_lock(self.run_dir) if self.run_dir and self.rank == 0 else nullcontext():
+        if self.run_dir: self.resume() # another learner may have gone on in between
+        began, stopped = time.monotonic(), lambda: time.monotonic() - began > stop_after
+        while self.stage_index < len(self.stages):
+            stage = self.stages[self.stage_index]
+            self.start_stage(stage)
+            if not self.run_stage(stage, stopped if stop_after < math.inf else None):
+                self.keep_for_later()
+                break
+            self.save() # a long evaluation that is cut off costs no step
+            if self.evaluate: self.figures[stage.name] = self.from_first(lambda: self.evaluate(self.ema.module))
+            self.stage_index, self.step = self.stage_index + 1, 0
+            self.save()
+        self.save()
+    return self.ema.module

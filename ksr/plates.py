@@ -236,6 +236,7 @@ engschrift = dict(
     '8': ['o4,0/23:21 47,0/20:23 41,42/23:12 10,43/13:23', 'o7,43/27:15 44,42/15:29 51,100/32:22 0,99/21:31'],
     '9': ['9,100 43,50/19 39,0/15:16 0,1/16:24 0,50/14:6 10,54']})
 
+# %% ../nbs/01_plates.ipynb #da8d64e0
 faces = dict(mandatory=mandatory, engschrift=engschrift)
 face_names = list(faces)
 

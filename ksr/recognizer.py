@@ -156,7 +156,6 @@ def parallel_mask() -> Tensor: # (7, 8) bool
     "Every slot on its own"
     return torch.cat([torch.ones(slots, 1, dtype=torch.bool), torch.zeros(slots, slots, dtype=torch.bool)], 1)
 
-# %% ../nbs/13_recognizer.ipynb #b7d04910
 def cloze_mask() -> Tensor: # (7, 8) bool
     "Every slot sees all others"
     return torch.cat([torch.ones(slots, 1, dtype=torch.bool), ~torch.eye(slots, dtype=torch.bool)], 1)

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import torch, torch.nn as nn, torch.nn.functional as F
 from einops import rearrange
+from fastcore.basics import patch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -224,17 +225,6 @@ class Restorer(nn.Module):
         self.fuse = TemporalFusion(c.dim, c.num_heads)
         self.head = Head(c)
 
-    def align(self,
-        frames:Tensor, # (B, T, 3, H, W) at one exposure
-        flow:Tensor, # (B, T, 2, H, W) reference → frame, pixels
-        reference:int, # index of the reference frame
-    ) -> tuple: # aligned features (B, T, C, h, w), Alignment; its `offsets` None without deformable attention
-        "Features and frames brought onto the reference"
-        features = each_frame(self.phi, frames)
-        if self.ham is not None: return self.ham(features, frames, flow, reference)
-        warped = warp_track(frames, flow)
-        return warp_track(features, flow), Alignment(flow, warped, (warped - frames[:, reference, None]).abs(), None)
-
     def forward(self,
         frames:Tensor, # (B, T, 3, H, W) in [0, 1]
         reference:int=None, # index of the reference frame; None: the middle one
@@ -255,6 +245,19 @@ class Restorer(nn.Module):
         detail = rearrange(a.warped[:, nearest_frames(T, reference, c.detail_frames)], 'b t c h w -> b (t c) h w')
         residual = self.head(fused, weighted_mean(features, weights), detail)
         return Restored(aggregated + residual.float(), fused, tokens, aggregated, a.warped, flow, a.refined, a.offsets, a.error, weights)
+
+# %% ../nbs/11_restorer.ipynb #7745145e
+@patch
+def align(self:Restorer,
+    frames:Tensor, # (B, T, 3, H, W) at one exposure
+    flow:Tensor, # (B, T, 2, H, W) reference → frame, pixels
+    reference:int, # index of the reference frame
+) -> tuple: # aligned features (B, T, C, h, w), Alignment; its `offsets` None without deformable attention
+    "Features and frames brought onto the reference"
+    features = each_frame(self.phi, frames)
+    if self.ham is not None: return self.ham(features, frames, flow, reference)
+    warped = warp_track(frames, flow)
+    return warp_track(features, flow), Alignment(flow, warped, (warped - frames[:, reference, None]).abs(), None)
 
 # %% ../nbs/11_restorer.ipynb #6d88d9d3
 class KnownFlow(nn.Module):

@@ -457,7 +457,8 @@ def missing_frames(
     if not absent: return []
     names = [f'lr-{n:03}' for n in islice((n for n in count(first) if n not in numbers), min(absent, 8))]
     lacking = ', '.join(names) + ' …' * (absent > len(names))
-    return [('', f'read with {len(numbers)} frame{"s" * (len(numbers) > 1)}; expected {len(numbers) + absent}, without {lacking}', 'warning')]
+    found = f'{len(numbers)} frame{"s" * (len(numbers) > 1)}'
+    return [('', f'read with {found}; expected {len(numbers) + absent}, without {lacking}', 'warning')]
 
 # %% ../nbs/04_tracks.ipynb #199889a8
 def read_track(
@@ -643,18 +644,6 @@ class SyntheticTracks:
         if not 0 <= self.steep <= 1: raise KSRError(f'steep {self.steep}: expected 0 ≤ SHARE ≤ 1')
         if unknown := set(self.typical) - set(parts): raise KSRError(f'typical={sorted(unknown)}: expected some of {parts}')
 
-    def draw(self, indices, severity=None, frames=None, codecs=True) -> Synthetic:
-        "Plate, surroundings, camera, frames of the tracks with these numbers; without `codecs` the frames are as the sensor gives them"
-        indices = list(indices)
-        seed = role_seed(self.seed, self.role)
-        draws = Draws(seed, indices, self.device)
-        plates, scenes, cameras = (Typical(draws) if part in self.typical else draws for part in parts)
-        layout = draws.choice(self.layout_prior)
-        text = draw_text(seed, indices, layout, self.role)
-        view = scene(*render_plates(text, layout, random_style(plates, layout)), scenes)
-        theta = sample_theta(draws, frames or self.T, severity or self.severity, self.scenario, self.steep, scenes, cameras)
-        return Synthetic(text, layout, view, theta, degrade(view, theta, draws, codecs))
-
     def batch(self, indices, severity=None, frames=None) -> Batch:
         "The tracks with these numbers as a network wants them; `severity` and `frames` override what is set"
         o = self.draw(indices, severity, frames)
@@ -668,6 +657,25 @@ class SyntheticTracks:
         "What the tracks depend on, as JSON gives it back; the device is not among it"
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != 'device'}
         return dict(source='SyntheticTracks') | {name: list(v) if isinstance(v, tuple) else v for name, v in known.items()}
+
+# %% ../nbs/04_tracks.ipynb #a962750f
+@patch
+def draw(self:SyntheticTracks,
+    indices, # the tracks' numbers
+    severity:tuple=None, # range of the degradation, 0–1; None: the source's own
+    frames:int=None, # frames per track; None: the source's own
+    codecs:bool=True, # False: frames as the sensor gives them, not compressed
+) -> Synthetic:
+    "Plate, surroundings, camera, frames of the tracks with these numbers"
+    indices = list(indices)
+    seed = role_seed(self.seed, self.role)
+    draws = Draws(seed, indices, self.device)
+    plates, scenes, cameras = (Typical(draws) if part in self.typical else draws for part in parts)
+    layout = draws.choice(self.layout_prior)
+    text = draw_text(seed, indices, layout, self.role)
+    view = scene(*render_plates(text, layout, random_style(plates, layout)), scenes)
+    theta = sample_theta(draws, frames or self.T, severity or self.severity, self.scenario, self.steep, scenes, cameras)
+    return Synthetic(text, layout, view, theta, degrade(view, theta, draws, codecs))
 
 # %% ../nbs/04_tracks.ipynb #d888502d
 def clean_frame(
@@ -813,26 +821,6 @@ class MixedTracks:
     synthetic: SyntheticTracks # the half that is drawn
     folder: FolderTracks # labelled; with HR images where there are any
 
-    def again(self, numbers, severity, T) -> Batch:
-        "Real plates photographed again"
-        draws = Draws(mix(self.seed, 2**33), numbers, self.synthetic.device)
-        chosen = [self.sharp[mix(self.seed, i) % len(self.sharp)] for i in numbers]
-        view = torch.stack([hr_scene(t.hr[i % len(t.hr)].to(self.synthetic.device)) for i, t in zip(numbers, chosen)])
-        theta = sample_theta(draws, T, severity or self.synthetic.severity)
-        out, known = degrade(view, theta, draws), collate([replace(t, frames=t.hr) for t in chosen], 1)
-        return Batch(out.frames, known.text, known.layout, out.native.byte(), out.size, out.corners, out.hr, out.flow, theta.severity,
-            theta.plate_width, theta.far, theta.steep, torch.tensor(numbers), torch.ones(len(numbers)).bool())
-
-    def as_they_are(self, numbers, T) -> Batch:
-        "Real frames"
-        b, N = collate([self.folder[mix(self.seed, i) % len(self.folder)] for i in numbers], T), len(numbers)
-        known = b.corners.isfinite().flatten(1).all(1) # as the benchmark's Scenario A has them
-        placed = rectify(b.native[known].flatten(0, 1) / 255, b.size[known].flatten(0, 1), b.corners[known].flatten(0, 1)).clamp(0, 1)
-        frames = b.frames.index_copy(0, known.nonzero()[:, 0], placed.unflatten(0, (-1, T)))
-        hr, flow, nothing = resize(frames[:, reference_index(T)], hr_canvas), torch.zeros(N, T, 2, *canvas), torch.zeros(N)
-        return replace(b, frames=frames, hr=hr, flow=flow, severity=nothing, plate_width=nothing, far=nothing.bool(), steep=nothing.bool(),
-            index=torch.tensor(numbers), registered=nothing.bool())
-
     @cached_property
     def seed(self): return role_seed(self.synthetic.seed, self.synthetic.role)
 
@@ -853,6 +841,36 @@ class MixedTracks:
         order = torch.tensor(synthetic + hr + lr).argsort()
         columns = {f.name: [getattr(b, f.name).to(self.synthetic.device) for b in pieces] for f in fields(Batch)}
         return Batch(**{name: torch.cat(in_one_buffer(v) if name == 'native' else v)[order] for name, v in columns.items()})
+
+# %% ../nbs/04_tracks.ipynb #eb654705
+@patch
+def again(self:MixedTracks,
+    numbers:list, # of the tracks
+    severity:tuple, # range of the degradation, 0–1; None: the synthetic source's own
+    T:int, # frames per track
+) -> Batch:
+    "Real plates photographed again"
+    draws = Draws(mix(self.seed, 2**33), numbers, self.synthetic.device)
+    chosen = [self.sharp[mix(self.seed, i) % len(self.sharp)] for i in numbers]
+    view = torch.stack([hr_scene(t.hr[i % len(t.hr)].to(self.synthetic.device)) for i, t in zip(numbers, chosen)])
+    theta = sample_theta(draws, T, severity or self.synthetic.severity)
+    out, known = degrade(view, theta, draws), collate([replace(t, frames=t.hr) for t in chosen], 1)
+    return Batch(out.frames, known.text, known.layout, out.native.byte(), out.size, out.corners, out.hr, out.flow, theta.severity,
+        theta.plate_width, theta.far, theta.steep, torch.tensor(numbers), torch.ones(len(numbers)).bool())
+
+@patch
+def as_they_are(self:MixedTracks,
+    numbers:list, # of the tracks
+    T:int, # frames per track
+) -> Batch:
+    "Real frames"
+    b, N = collate([self.folder[mix(self.seed, i) % len(self.folder)] for i in numbers], T), len(numbers)
+    known = b.corners.isfinite().flatten(1).all(1) # as the benchmark's Scenario A has them
+    placed = rectify(b.native[known].flatten(0, 1) / 255, b.size[known].flatten(0, 1), b.corners[known].flatten(0, 1)).clamp(0, 1)
+    frames = b.frames.index_copy(0, known.nonzero()[:, 0], placed.unflatten(0, (-1, T)))
+    hr, flow, nothing = resize(frames[:, reference_index(T)], hr_canvas), torch.zeros(N, T, 2, *canvas), torch.zeros(N)
+    return replace(b, frames=frames, hr=hr, flow=flow, severity=nothing, plate_width=nothing, far=nothing.bool(), steep=nothing.bool(),
+        index=torch.tensor(numbers), registered=nothing.bool())
 
 # %% ../nbs/04_tracks.ipynb #7cfae380
 def split_by_plate(

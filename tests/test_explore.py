@@ -150,3 +150,31 @@ def test_a_person_explores(page, tmp_path):
     (tmp_path/'explore.png').write_bytes(b.screenshot())
     assert not b.run_script("return [...document.querySelectorAll('.jp-RenderedText[data-mime-type=\"application/vnd.jupyter.stderr\"]')].map(e => e.textContent)")
     assert b.errors() == []
+
+
+def choose(b, description, value):
+    "An entry of a filter of that description, as a person chooses it"
+    return b.run_script("""const [text, value] = arguments;
+        for (const l of document.querySelectorAll('.widget-label')) if (l.textContent.trim() == text && l.offsetParent) {
+            const e = l.parentElement.querySelector('select'); if (!e || ![...e.options].some(o => o.textContent.trim() == 'any')) continue;
+            e.value = [...e.options].find(o => o.textContent.trim() == value).value; e.dispatchEvent(new Event('change', {bubbles: true})); return true }
+        return false""", description, value)
+
+
+def listed(b): # lines of the list of tracks
+    return b.run_script("return [...document.querySelectorAll('select[size=\"12\"] option, .widget-select select option')].map(o => o.textContent)")
+
+
+def test_the_list_is_filtered(page):
+    "After the test above: the six tracks of the sample, three of each scenario, two of them Brazilian"
+    b = page
+    whole = until(lambda: len(found := listed(b)) == 6 and found, 60, 'six tracks')
+    assert choose(b, 'scenario', 'B')
+    half = until(lambda: len(found := listed(b)) < 6 and found, 60, 'fewer tracks')
+    assert half and set(half) < set(whole)
+    assert choose(b, 'layout', 'Brazilian')
+    few = until(lambda: 0 < len(found := listed(b)) < len(half) and found, 60, 'fewer still')
+    assert set(few) < set(half) and (len(half), len(few)) == (3, 1)
+    assert choose(b, 'scenario', 'any') and choose(b, 'layout', 'any')
+    until(lambda: listed(b) == whole, 60, 'all of them again')
+    assert b.errors() == []
