@@ -4,7 +4,7 @@
 # make lab     JupyterLab, at the map of the notebooks (nbs/index.ipynb)
 # make viewer  a page for those who don't code: upload frames, photographs, clips; see and take home what was read
 # make check   before a commit: export, clean, run what has changed and the quick tests
-# make docs    the notebooks, README and model cards as a site with search: _docs/site/index.html
+# make docs    the notebooks, README, its guide and model cards as a site with search: _docs/site/index.html
 # make clean   remove what these made; your own runs under data/runs stay
 # Another interpreter: make demo PYTHON=python3.12
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
 notebooks = sorted(p for p in (root/'nbs').glob('*.ipynb') if not p.name.startswith(('.', '_')))
-pages = ['README.md', 'CHANGELOG.md', 'data/README.md', *(f'ksr/weights/{p.name}' for p in sorted((root/'ksr'/'weights').glob('*.md')))]
+guide = ['docs/guide/' + name + '.md' for name in ('reading', 'media', 'trust', 'training', 'comparing', 'contributing')] # in the order to read them
+pages = ['README.md', *guide, 'CHANGELOG.md', 'data/README.md', *(f'ksr/weights/{p.name}' for p in sorted((root/'ksr'/'weights').glob('*.md')))]
 source = lambda cell: ''.join(cell['source'])
 definition = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -47,7 +48,7 @@ def in_code(node): return f'`{ast.unparse(node)}`'.replace('|', '\\|') if node e
 
 
 def name_of(node): # a patched method belongs to the class of its `self`
-    patched = any(isinstance(d, ast.Name) and d.id == 'patch' for d in node.decorator_list)
+    patched = any(getattr(d.func if isinstance(d, ast.Call) else d, 'id', '') == 'patch' for d in node.decorator_list) # @patch, @patch(as_prop=True)
     return f'{ast.unparse(node.args.args[0].annotation)}.{node.name}' if patched else node.name
 
 
@@ -115,7 +116,7 @@ def tree(title, names): return f'```{{toctree}}\n:caption: {title}\n:maxdepth: 1
 def write_source(folder):
     "Everything Sphinx reads, in the project's own layout, so that relative links hold"
     names = exports()
-    for p in ('nbs', 'data', 'ksr/weights', 'figures'): (folder/p).mkdir(parents=True, exist_ok=True)
+    for p in ('nbs', 'data', 'docs/guide', 'ksr/weights', 'figures'): (folder/p).mkdir(parents=True, exist_ok=True)
     for path in notebooks: (folder/'nbs'/path.name).write_text(page(path, names), encoding='utf-8')
     for name in pages: (folder/name).write_text(linked((root/name).read_text(encoding='utf-8'), names), encoding='utf-8')
     for path in (root/'figures').glob('*.png'): shutil.copy(path, folder/'figures')
@@ -123,9 +124,9 @@ def write_source(folder):
     (folder/'names.md').write_text('# Names\n\nEvery public function and class, with the cell that defines it.\n\n| name | what it is |\n| --- | --- |\n' + '\n'.join(rows), encoding='utf-8')
     numbered = [f'nbs/{p.stem}' for p in notebooks if p.stem[:2].isdigit()]
     reports = [f'nbs/{p.stem}' for p in notebooks if not p.stem[:2].isdigit() and p.stem != 'index']
-    rest = [name.removesuffix('.md') for name in pages]
+    told, rest = ([name.removesuffix('.md') for name in pages if (name in guide) == wanted] for wanted in (True, False))
     first = '# KSR-Net\n\nReads number plates from five tiny frames, restores them and says how far each character can be trusted. Begin with [the map](nbs/index.ipynb) or the [README](README.md).\n\n'
-    parts = [tree('Start', ['nbs/index', *rest[:1]]), tree('Modules', numbered), tree('Reports', reports), tree('Reference', ['names', *rest[1:]])]
+    parts = [tree('Start', ['nbs/index', *rest[:1]]), tree('Guide', told), tree('Modules', numbered), tree('Reports', reports), tree('Reference', ['names', *rest[1:]])]
     (folder/'index.md').write_text(first + '\n'.join(parts), encoding='utf-8')
 
 

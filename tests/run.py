@@ -32,7 +32,7 @@ def left_out(notebook):
 
 def copy_project(folder):
     "What the notebooks need, without runs; nbdev_test imports the `ksr` beside them"
-    for name in ('nbs', 'ksr', 'data', 'figures'):
+    for name in ('nbs', 'ksr', 'data', 'docs', 'figures'):
         if (root/name).exists(): shutil.copytree(root/name, folder/name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints', 'runs'))
     for name in ('settings.ini', 'setup.py', 'README.md', 'CITATION.cff'): shutil.copy(root/name, folder/name)
 

@@ -1,4 +1,4 @@
-"""Links lead somewhere: README, data/README, the changelog, model cards and the notebooks' markdown; every notebook stands on the map."""
+"""Links lead somewhere: README, its guide, data/README, the changelog, model cards and the notebooks' markdown; every notebook stands on the map."""
 import ast, json, re
 from configparser import ConfigParser
 from pathlib import Path
@@ -8,7 +8,8 @@ import pytest, yaml
 from conftest import root
 
 notebooks = sorted(p for p in (root/'nbs').glob('*.ipynb') if not p.name.startswith(('.', '_')))
-pages = [root/'README.md', root/'CHANGELOG.md', root/'data'/'README.md', *sorted((root/'ksr'/'weights').glob('*.md')), *notebooks]
+guide = sorted((root/'docs'/'guide').glob('*.md'))
+pages = [root/'README.md', *guide, root/'CHANGELOG.md', root/'data'/'README.md', *sorted((root/'ksr'/'weights').glob('*.md')), *notebooks]
 
 
 def cells(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
@@ -46,6 +47,10 @@ def test_every_relative_link_resolves(path):
 def test_links_are_found():
     assert len(links(root/'nbs'/'index.ipynb')) > len(notebooks)
     assert 'figures/reading.png' in links(root/'README.md')
+
+
+def test_every_page_of_the_guide_is_reached_from_the_readme():
+    assert {f'docs/guide/{p.name}' for p in guide} <= {target.split('#')[0] for target in links(root/'README.md')}
 
 
 def test_every_notebook_stands_on_the_map():
