@@ -378,6 +378,7 @@ def where_found(
     second = named(out['second'].corners[i]) if how == 'given and found' else {}
     return dict(corners=named(placed.corners[i]), corner_scale=scale, homography=homography, placed=how, found_corners=second)
 
+# %% ../nbs/18_reading.ipynb #bddb3083
 def places_apart(
     track:Track, # what was read from disk
     out:dict, # of `read_batch`
