@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['foreign_launchers', 'states', 'Stage', 'learning_rate', 'severity_at', 'freeze_except', 'Average',
            'optimizer_tensors', 'load_optimizer', 'save_checkpoint', 'load_checkpoint', 'run_lock', 'flattened',
-           'check_identity', 'weights_digest', 'join_processes', 'LearnerConfig', 'Learner', 'attention_kernel',
-           'write_history']
+           'check_identity', 'weights_digest', 'join_processes', 'exchange_seconds', 'speed_up', 'LearnerConfig',
+           'Learner', 'attention_kernel', 'write_history']
 
 # %% ../nbs/16_learner.ipynb #a405a2b0
 import copy, csv, hashlib, json, math, os, socket, time
@@ -240,6 +240,24 @@ def join_processes(
     backend = 'cpu:gloo,cuda:nccl' if device.type == 'cuda' else 'gloo'
     if not dist.is_initialized(): dist.init_process_group(backend, timeout=timedelta(hours=6))
     return dist.get_rank(), dist.get_world_size(), device
+
+# %% ../nbs/16_learner.ipynb #53ae541d
+def exchange_seconds(
+    processes:int, # N ≥ 1
+    numbers:int, # gradients, each of four bytes
+    bandwidth:float, # bytes a second that one process sends to the next
+    latency:float, # seconds a message
+) -> float:
+    "A ring all-reduce of the gradients"
+    return 2 * (processes - 1) * (latency + 4 * numbers / (processes * bandwidth))
+
+def speed_up(
+    processes:int, # N ≥ 1
+    seconds:float, # of one step where one process does all of it
+    exchange:float, # seconds of `exchange_seconds`
+) -> float: # steps a second over those of one process
+    "What so many processes gain, nothing of the exchange hidden"
+    return seconds / (seconds / processes + exchange)
 
 # %% ../nbs/16_learner.ipynb #3b982885
 @dataclass(frozen=True)
