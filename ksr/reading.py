@@ -12,7 +12,7 @@ __all__ = ['views', 'unbent', 'error_rates', 'frame_steps', 'width_steps', 'trus
            'json_file', 'answer_row', 'answers_file', 'spoken', 'tracks_in', 'read_folders', 'as_kept', 'from_kept',
            'stamp', 'Journal', 'one_by_one', 'check_outputs', 'real', 'thresholds_sha256', 'refuse_inside',
            'journal_of', 'write_all', 'run_read', 'width_class', 'Score', 'as_score', 'summarise', 'evaluate_tracks',
-           'run_eval', 'ksr_eval']
+           'texts_of', 'paired_rows', 'run_eval', 'ksr_eval']
 
 # %% ../nbs/18_reading.ipynb #5127ef0e
 import csv, hashlib, json, math, os, reprlib, signal, sys, threading, unicodedata, zipfile
@@ -35,7 +35,7 @@ from . import recognizer as P
 from .core import (KSRError, at_terminal, atomic_write, best_device, best_dtype, box_corners, canvas, check_place, check_places, finish,
     first_interrupt, naming, quad_homography, say, threads)
 from .experiment import KSRNet, autocast, load_net, placed_by, reads, weights_file
-from .metrics import summary, table
+from .metrics import mcnemar, paired_bootstrap, summary, table
 from .plates import alphabet, layout_names, slots
 from .rectifier import as_they_are
 from .tracks import (Batch, Problem, Track, collate, contents, corner_names, encode_image, find_tracks, given_track, load_json,
@@ -927,13 +927,42 @@ def evaluate_tracks(
     return summarise(scored) if scored else [], scores
 
 # %% ../nbs/18_reading.ipynb #6636ca39
+def texts_of(
+    path, # JSON that `ksr_eval` wrote
+) -> dict: # track's folder → text
+    "What another reader said of the same tracks"
+    expected = 'expected what ksr_eval --json wrote'
+    try:
+        readings = load_json(Path(path), expected)['readings']
+        return {r['path']: r['text'] or '' for r in readings}
+    except KSRError as e: raise KSRError(f'--against {path}: {e}') from e
+    except (KeyError, TypeError, AttributeError) as e: raise KSRError(f'--against {path}: holds no readings; {expected}') from e
+
+def paired_rows(
+    scores, # `Score`s of tracks with a text
+    texts:dict, # of `texts_of`
+    seed:int=0, # of the resamples
+) -> list: # of one dict
+    "These readings less the others, on the tracks that both have"
+    both = [s for s in scores if str(s.track.path) in texts]
+    if not both: raise KSRError('--against: no track of these folders is in that file; expected the same folders, named alike')
+    right = [s.read == s.track.text for s in both]
+    others = [texts[str(s.track.path)] == s.track.text for s in both]
+    clusters, by = shared_by([s.track for s in both])
+    value, *interval = paired_bootstrap(right, others, torch.Generator().manual_seed(seed), clusters=clusters)
+    mine, theirs, p = mcnemar(right, others, clusters)
+    rates = {'rate': sum(right) / len(both), 'against': sum(others) / len(both)}
+    return [{'tracks': len(both), **rates, 'difference': value, f'95 % by {by}': tuple(interval), 'only this': mine, 'only that': theirs, 'p': p}]
+
 def run_eval(
     paths, # folders
     json='', # where to write the rows and readings
     weights='small', device='auto', branches='', tta='identity', corners='found', # which reader, whose corners
+    against='', # JSON of another `ksr_eval`; empty: none
 ) -> int: # exit code
     "What `ksr_eval` does"
     check_outputs(json=json)
+    others = texts_of(against) if against else {}
     folders, lost = find_folders(paths)
     refuse_inside(folders, [json])
     if not folders: raise KSRError('\n'.join(p.message for track in lost for p in track.problems))
@@ -943,6 +972,9 @@ def run_eval(
     with json_file(json, reader.weights, more) as add, first_interrupt(stop):
         more['table'], scores = evaluate_tracks(reader, paths, add, stop, (folders, lost))
         if scores: say(table(more['table']))
+        if others and scores:
+            more['paired'] = paired_rows([s for s in scores if s.track.text], others)
+            say(f'against {against}\n' + table(more['paired']))
     if lost := sum(not s.track.text for s in scores):
         print(f'note: {lost} of {len(scores)} tracks have no usable text and were not scored', file=sys.stderr)
     return 128 + signal.SIGINT if len(scores) < len(folders) else int(any(s.failed for s in scores))
@@ -957,6 +989,7 @@ def ksr_eval(
     branches:str='', # comma-separated, of joint and image: which reads to multiply; default: those of the network's variant
     tta:str='identity', # comma-separated, of identity, smaller, larger, darker, brighter: further views whose reads are multiplied
     corners:str='found', # found; given: those of annotations.json or corners.json are read too, which no rate that is reported does
+    against:str='', # JSON of another ksr_eval of the same folders: the difference of the two, paired by track
 ):
     "Recognition rate with its 95 % interval, characters, CER, confidence gap and ECE, per layout, scenario and width of the crop"
-    finish(lambda: run_eval(paths, json, weights, device, branches, tta, corners))
+    finish(lambda: run_eval(paths, json, weights, device, branches, tta, corners, against))
