@@ -952,8 +952,10 @@ def paired_rows(
     value, *interval = paired_bootstrap(right, others, torch.Generator().manual_seed(seed), clusters=clusters)
     mine, theirs, p = mcnemar(right, others, clusters)
     rates = {'rate': sum(right) / len(both), 'against': sum(others) / len(both)}
-    return [{'tracks': len(both), **rates, 'difference': value, f'95 % by {by}': tuple(interval), 'only this': mine, 'only that': theirs, 'p': p}]
+    gained = {'difference': value, f'95 % by {by}': tuple(interval), 'only this': mine, 'only that': theirs, 'p': p}
+    return [{'tracks': len(both), **rates, **gained}]
 
+# %% ../nbs/18_reading.ipynb #1feba56c
 def run_eval(
     paths, # folders
     json='', # where to write the rows and readings
