@@ -121,7 +121,7 @@ class Shot(Ranged):
     roll:float = knob(2., -30., 30., 'view', 'roll, °', 1.)
     turn:float = knob(2., -20., 20., 'view', 'turning over the track, °', .5)
     distance:float = knob(4., .7, 10., 'view', 'distance, m', .1)
-    aspect:float = knob(1.1, .8, 1.4, 'view', 'height of pixels', .02)
+    aspect:float = knob(1.1, .8, 1.4, 'view', 'stretched in height', .02)
     shake:float = knob(.3, 0., 3., 'view', 'shake between frames', .05)
     margin:float = knob(3., 0., 15., 'view', 'margin of the crop, px', .25)
     bend:float = knob(0., -.08, .08, 'view', 'bent plate, share of its width', .005)

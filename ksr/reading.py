@@ -934,7 +934,7 @@ def texts_of(
     expected = 'expected what ksr_eval --json wrote'
     try:
         readings = load_json(Path(path), expected)['readings']
-        return {r['path']: r['text'] or '' for r in readings}
+        return {os.path.realpath(r['path']): r['text'] or '' for r in readings}
     except KSRError as e: raise KSRError(f'--against {path}: {e}') from e
     except (KeyError, TypeError, AttributeError) as e: raise KSRError(f'--against {path}: holds no readings; {expected}') from e
 
@@ -944,10 +944,9 @@ def paired_rows(
     seed:int=0, # of the resamples
 ) -> list: # of one dict
     "These readings less the others, on the tracks that both have"
-    both = [s for s in scores if str(s.track.path) in texts]
-    if not both: raise KSRError('--against: no track of these folders is in that file; expected the same folders, named alike')
+    both = [s for s in scores if os.path.realpath(s.track.path) in texts]
     right = [s.read == s.track.text for s in both]
-    others = [texts[str(s.track.path)] == s.track.text for s in both]
+    others = [texts[os.path.realpath(s.track.path)] == s.track.text for s in both]
     clusters, by = shared_by([s.track for s in both])
     value, *interval = paired_bootstrap(right, others, torch.Generator().manual_seed(seed), clusters=clusters)
     mine, theirs, p = mcnemar(right, others, clusters)
@@ -968,14 +967,16 @@ def run_eval(
     folders, lost = find_folders(paths)
     refuse_inside(folders, [json])
     if not folders: raise KSRError('\n'.join(p.message for track in lost for p in track.problems))
+    if against and not others.keys() & set(map(os.path.realpath, folders)):
+        raise KSRError(f'--against {against}: holds no track of these folders; expected the same folders at the same place')
     reader = Reader.from_pretrained(weights, device, branches, tta, corners=corners, restore=False, each=bool(json))
     more = reader.computed
     stop = threading.Event()
     with json_file(json, reader.weights, more) as add, first_interrupt(stop):
         more['table'], scores = evaluate_tracks(reader, paths, add, stop, (folders, lost))
         if scores: say(table(more['table']))
-        if others and scores:
-            more['paired'] = paired_rows([s for s in scores if s.track.text], others)
+        if against and (both := [s for s in scores if s.track.text and os.path.realpath(s.track.path) in others]):
+            more['paired'] = paired_rows(both, others)
             say(f'against {against}\n' + table(more['paired']))
     if lost := sum(not s.track.text for s in scores):
         print(f'note: {lost} of {len(scores)} tracks have no usable text and were not scored', file=sys.stderr)

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['lists', 'loose', 'style', 'mime_types', 'sending', 'fields_of_uploads', 'as_options', 'Limits', 'check_amount',
-           'safe_path', 'members', 'keep_file', 'pieces_of', 'unpacked', 'unpack', 'Entry', 'for_page', 'Session',
-           'rectified', 'figure', 'slot_column', 'answer_html', 'said_html', 'facts', 'found_in', 'reading_html',
-           'links', 'as_link', 'drop_field', 'Viewer', 'voila_settings', 'offline_template', 'run_viewer', 'ksr_viewer']
+           'safe_path', 'members', 'keep_file', 'pieces_of', 'unpacked', 'refuse_merged', 'unpack', 'Entry', 'for_page',
+           'Session', 'rectified', 'figure', 'slot_column', 'answer_html', 'said_html', 'facts', 'found_in',
+           'reading_html', 'links', 'as_link', 'drop_field', 'Viewer', 'voila_settings', 'offline_template',
+           'run_viewer', 'ksr_viewer']
 
 # %% ../nbs/27_viewer.ipynb #27a00002
 import json, math, os, re, shutil, signal, stat, subprocess, sys, threading, unicodedata, zipfile
@@ -79,6 +80,8 @@ def members(
     for i in infos:
         if stat.S_IFMT(i.external_attr >> 16) not in (0, stat.S_IFREG):
             raise KSRError(f'{i.filename[:80]!a}: is a link or another kind of entry; expected files alone')
+        if i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED): # others may unpack to any size before anybody can look
+            raise KSRError(f'{i.filename[:80]!a}: is packed in a rare way; expected a zip as every system makes it (deflate)')
         if i.flag_bits & 1: raise KSRError(f'{i.filename[:80]!a}: is encrypted; expected a zip without a password')
     return archive, [(safe_path(i.filename), i) for i in infos]
 
@@ -120,7 +123,16 @@ def unpacked(
         return
     try: archive, infos = members(data, limits)
     except KSRError as e: raise KSRError(f'{name}: {e}') from e
-    for inner, info in infos: yield path.with_suffix('')/inner, pieces_of(archive, info)
+    for inner, info in infos: yield safe_path(path.with_suffix('').as_posix())/inner, pieces_of(archive, info)
+
+def refuse_merged(
+    names, # of what was sent
+):
+    "`KSRError` where two uploads would become one folder, and two plates one track"
+    zips = [Path(n).with_suffix('').name.lower() for n in names if n.lower().endswith('.zip')]
+    roots = zips + ['track'] * any(loose.fullmatch(n) for n in names)
+    if twice := [r for r in dict.fromkeys(roots) if roots.count(r) > 1]:
+        raise KSRError(f'{twice[0]}: two uploads would lie in a folder of that name; expected zips of other names, or one after the other')
 
 def unpack(
     uploads, # (name, bytes-like) of each file
@@ -130,6 +142,7 @@ def unpack(
     "Keep an upload, or `KSRError`; then what is in the folder is to be removed"
     uploads, files, size = list(uploads), 0, 0
     check_amount(len(uploads), sum(len(data) for _, data in uploads), limits)
+    refuse_merged([name for name, _ in uploads])
     for name, data in uploads:
         for path, pieces in unpacked(name, data, replace(limits, files=limits.files - files, unpacked=limits.unpacked - size)):
             try: keep_file(folder/path, pieces)
@@ -670,8 +683,8 @@ def run_viewer(port:int, browser:bool) -> int: # exit code
         env['JUPYTER_PATH'] = os.pathsep.join([folder, *filter(None, [env.get('JUPYTER_PATH')])])
         with subprocess.Popen([sys.executable, '-m', 'voila', str(page)], cwd=folder, env=env) as voila:
             end = lambda *_: voila.terminate()
-            with on_signal(signal.SIGTERM, end), on_signal(signal.SIGINT, end): voila.wait()
-    return 0 if voila.returncode in (0, -signal.SIGINT, -signal.SIGTERM) else voila.returncode
+            with on_signal(signal.SIGTERM, end), on_signal(signal.SIGINT, end), on_signal(signal.SIGHUP, end): voila.wait()
+    return 0 if voila.returncode in (0, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP) else voila.returncode
 
 # %% ../nbs/27_viewer.ipynb #27a00054
 @call_parse
