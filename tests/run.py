@@ -9,7 +9,7 @@ from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler) # a shell's background job ignores Ctrl-C, and so would every process that is tested for hearing it
 root = Path(__file__).resolve().parent.parent
 scripts = Path(sysconfig.get_path('scripts'))
-notebook_limit, pytest_limit = 900, 900 # seconds for one notebook, for one part of tests/
+notebook_limit, pytest_limit = 900, 1500 # seconds for one notebook, for one part of tests/
 threads = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
 env = os.environ | threads | dict(MPLBACKEND='agg', PYTHONUTF8='1', JUPYTER_PREFER_ENV_PATH='1', PATH=os.pathsep.join([str(scripts), os.environ.get('PATH', '')]))
 
