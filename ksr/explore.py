@@ -446,8 +446,10 @@ def answered(
     entries, # of `entry_of`
     answers:dict, # track → (text, confidence)
 ) -> list: # of `Entry`
-    "With what was read"
-    return [e._replace(**dict(zip(('text', 'confidence'), answers[e.path.name]))) if e.path.name in answers else e for e in entries]
+    "With what was read; an answer whose name several tracks bear is nobody's"
+    names = [e.path.name for e in entries]
+    known = lambda name: name in answers and names.count(name) == 1
+    return [e._replace(**dict(zip(('text', 'confidence'), answers[e.path.name]))) if known(e.path.name) else e for e in entries]
 
 def selected(
     entries,
@@ -537,6 +539,7 @@ class TrackBrowser:
         self.next.on_click(lambda _: self.step(1))
         self.read_all.on_click(self.read)
         self.filter()
+        while self.look is None and (self.list.index or 0) < len(self.shown) - 1: self.step(1) # to the first that can be read
 
 # %% ../nbs/26_explore.ipynb #26e00044
 @patch
@@ -561,8 +564,9 @@ def choose(self:TrackBrowser, change=None):
     if self.list.index is None or self.look and self.look.track.path == self.shown[self.list.index].path: return
     try: self.look = look_at(self.reader, read_track(self.shown[self.list.index].path))
     except KSRError as e:
-        self.said.value = str(e)
+        self.said.value = str(e) + (f'; shown is still {self.look.track.id}' if self.look else '')
         return
+    self.said.value = f'{len(self.shown)} of {len(self.entries)} tracks'
     self.picture.value = as_jpg(track_board(self.look))
     for follow in self.followers: follow(self.look)
 

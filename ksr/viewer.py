@@ -610,9 +610,10 @@ def cleared(self:Viewer):
 @patch
 def report(self:Viewer):
     "Evidence for what is looked at"
+    entry = self.session.entry
     def make():
-        files = self.session.report(self.session.entry, self.rate.value)
-        self.reports.value = f'<div class="ksr">· {links(files)}</div>'
+        files = self.session.report(entry, self.rate.value)
+        if self.session.entry is entry: self.reports.value = f'<div class="ksr">· {links(files)}</div>'
         yield
     self.work(make())
 
@@ -621,7 +622,10 @@ def begin_mark(self:Viewer):
     "A picture to click on; of a clip the frame at a time"
     entry, narrow = self.session.entry, dict(width='170px')
     zoom = W.Dropdown(options={'whole': 800, 'twice': 1600, 'four times': 3200}, description='size', layout=narrow)
-    length = 0 if is_photo(entry.source) else Clip(entry.source).length
+    try: length = 0 if is_photo(entry.source) else Clip(entry.source).length
+    except KSRError as e:
+        self.marks.children = [W.HTML(f'<div class="ksr">{said_html([f"error: {e}"])}</div>')]
+        return
     at = W.BoundedFloatText(0, min=0, max=max(0., length), step=.1, description='second', layout=narrow)
     place, read = W.VBox(), self.button('read this plate', lambda: self.end_mark(entry))
     place.add_class('ksr-mark')
