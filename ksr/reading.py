@@ -216,7 +216,7 @@ believed = .02 # share of the plate's width by which corners may be off before t
 
 class Reader:
     "Reads tracks with one set of weights; another process needs a reader of its own and must be spawned, not forked"
-    path, line = None, unbent # file of the weights; of `calibrated`
+    path, line, corners = None, unbent, 'found' # file of the weights; of `calibrated`; whose corners
     def __init__(self,
         net:KSRNet, # in eval mode
         weights:str='', # SHA-256 of the weights file, for the record
