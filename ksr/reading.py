@@ -966,7 +966,8 @@ def run_eval(
     others = texts_of(against) if against else {}
     folders, lost = find_folders(paths)
     refuse_inside(folders, [json])
-    if not folders: raise KSRError('\n'.join(p.message for track in lost for p in track.problems))
+    named = lambda track, said: said if track.id in said else f'{track.id}: {said}'
+    if not folders: raise KSRError('\n'.join(named(track, p.message) for track in lost for p in track.problems))
     if against and not others.keys() & set(map(os.path.realpath, folders)):
         raise KSRError(f'--against {against}: holds no track of these folders; expected the same folders at the same place')
     reader = Reader.from_pretrained(weights, device, branches, tta, corners=corners, restore=False, each=bool(json))
