@@ -13,10 +13,8 @@ mixed = '(Unsatisfied|No satisfying) version .* of shared (singleton )?module' #
 track = root/'data'/'sample'/'Scenario-A'/'Mercosur'/'track_00001'
 
 
-@pytest.fixture(scope='module')
-def server(tmp_path_factory):
-    "Its address and where it keeps things; it must leave nothing"
-    folder = tmp_path_factory.mktemp('viewer')
+def started(folder):
+    "A viewer whose files lie below that folder, and its address"
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
@@ -28,12 +26,33 @@ def server(tmp_path_factory):
         while not (found := re.search(r'http://127\.0\.0\.1:\S+', (folder/'log').read_text(encoding='utf-8'))):
             assert viewer.poll() is None and time.monotonic() < end, (folder/'log').read_text(encoding='utf-8')
             time.sleep(.2)
-        yield found[0], folder
+    except BaseException:
+        viewer.kill()
+        raise
+    return viewer, found[0]
+
+
+@pytest.fixture(scope='module')
+def server(tmp_path_factory):
+    "Its address and where it keeps things; it must leave nothing"
+    folder = tmp_path_factory.mktemp('viewer')
+    viewer, address = started(folder)
+    try:
+        yield address, folder
     finally:
         viewer.send_signal(signal.SIGINT)
         code = viewer.wait(60)
     assert code == 0, (folder/'log').read_text(encoding='utf-8')[-3000:]
     assert [p for p in folder.iterdir() if p.name.startswith('ksr-viewer')] == []
+
+
+@pytest.mark.parametrize('told', [signal.SIGTERM, signal.SIGHUP], ids=['terminate', 'closed terminal'])
+def test_nothing_stays_however_it_ends(told, tmp_path):
+    viewer, _ = started(tmp_path)
+    assert [p for p in tmp_path.iterdir() if p.name.startswith('ksr-viewer')]
+    viewer.send_signal(told)
+    assert viewer.wait(60) == 0, (tmp_path/'log').read_text(encoding='utf-8')[-3000:]
+    assert [p for p in tmp_path.iterdir() if p.name.startswith('ksr-viewer')] == []
 
 
 @pytest.fixture(scope='module')
