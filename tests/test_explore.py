@@ -34,7 +34,8 @@ def lab(tmp_path_factory):
     token, own = secrets.token_hex(16), {f'JUPYTER_{k}_DIR': str(folder/'jupyter'/k) for k in ('CONFIG', 'RUNTIME', 'DATA')}
     own |= {f'JUPYTERLAB_{k}_DIR': str(folder/'jupyter'/k) for k in ('SETTINGS', 'WORKSPACES')}
     options = [f'--ServerApp.port={port}', '--ServerApp.ip=127.0.0.1', '--ServerApp.open_browser=False', '--ServerApp.allow_root=True',
-        f'--IdentityProvider.token={token}', f'--ServerApp.root_dir={folder}', '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
+        f'--IdentityProvider.token={token}', f'--ServerApp.root_dir={folder}', '--LabApp.expose_app_in_browser=True',
+        '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate']
     with open(folder/'server.log', 'w') as log:
         server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', *options], cwd=folder, env=env | own | dict(PYTHONPATH=str(folder)),
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
@@ -81,7 +82,6 @@ def page(lab):
         b.size(1500, 1400)
         b.go(f'{address}/lab/tree/nbs/explore.ipynb?token={token}')
         until(lambda: b.find('.jp-Notebook .jp-Cell'), 120, 'the notebook')
-        until(lambda: b.run_script("return !!document.querySelector('.jp-Notebook-ExecutionIndicator[data-status=\"idle\"]')"), 120, 'an idle kernel')
         yield b
 
 
@@ -90,34 +90,23 @@ def begun(b):
     return b.run_script("return [...document.querySelectorAll('.jp-InputPrompt')].some(e => /\\[(\\*|\\d+)\\]/.test(e.textContent))")
 
 
-def choose_run_all(b):
-    "Run → Run All Cells, from the menu"
-    menu = "return [...document.querySelectorAll('.lm-MenuBar-item')].findIndex(i => i.textContent.trim() == 'Run')"
-    until(lambda: b.run_script(menu) >= 0, 60, 'the menu Run')
-    items = b.find('.lm-MenuBar-item')
-    b.ask('POST', f'/element/{items[b.run_script(menu)]}/click')
-    item = "return [...document.querySelectorAll('.lm-Menu-item')].findIndex(i => i.textContent.trim().startsWith('Run All Cells'))"
-    until(lambda: b.run_script(item) >= 0, 20, 'Run All Cells')
-    b.ask('POST', f'/element/{b.find(".lm-Menu-item")[b.run_script(item)]}/click')
-
-
 def run_all(b):
-    "As a person who looks whether it runs, and chooses again where a menu that is still being built swallowed the click"
-    for _ in range(5):
-        try: choose_run_all(b)
-        except (AssertionError, OSError): pass # looked at below
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            if begun(b): return
-            time.sleep(.3)
-    raise AssertionError('Run All Cells was chosen five times and no cell ran')
+    "The command behind Run → Run All Cells, once the page's kernel answers: before, the page may say idle, and the command ends without having run a cell"
+    enabled = """const app = window.jupyterapp, panel = app && app.shell.currentWidget, session = panel && panel.context && panel.context.sessionContext.session;
+        return !!session && !!session.kernel && session.kernel.connectionStatus == 'connected' && session.kernel.status == 'idle'
+            && app.commands.isEnabled('notebook:run-all-cells')"""
+    try:
+        until(lambda: b.run_script(enabled), 120, 'a kernel that is connected and idle')
+        b.run_script("window.jupyterapp.commands.execute('notebook:run-all-cells'); return true")
+        until(lambda: begun(b), 120, 'a cell that runs')
+    except AssertionError as e: raise AssertionError(f'{e}; {state(b)}') from None
 
 
 def state(b):
     "What the page shows, for the message of a failure"
     return b.run_script("""const all = s => [...document.querySelectorAll(s)].map(e => e.textContent.trim().slice(0, 300));
         return {prompts: all('.jp-InputPrompt'), errors: all('[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'),
-            kernel: (document.querySelector('.jp-Notebook-ExecutionIndicator') || {dataset: {}}).dataset.status, dialogs: all('.jp-Dialog')}""")
+            kernel: (document.querySelector('.jp-Notebook-ExecutionIndicator') || {dataset: {}}).dataset.status, dialogs: all('.jp-Dialog'), current: ((window.jupyterapp || {shell: {}}).shell.currentWidget || {}).id}""")
 
 
 def hand(b, description):
