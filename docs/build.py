@@ -29,9 +29,10 @@ def parameters(node, said): # (name, type, default, meaning) of a function's par
     defaults = dict(zip([x.arg for x in named][::-1], a.defaults[::-1])) | {x.arg: d for x, d in zip(a.kwonlyargs, a.kw_defaults) if d}
     every = [*((x, '') for x in named), *([(a.vararg, '*')] if a.vararg else []), *((x, '') for x in a.kwonlyargs), *([(a.kwarg, '**')] if a.kwarg else [])]
     first = node.body[0].lineno
-    own = lambda line: said.get(line, '') if line > node.lineno else ''
-    found = [(star + x.arg, x.annotation, defaults.get(x.arg), own(x.lineno)) for x, star in every if x.arg != 'self']
-    closing = next((said[k] for k in range(first - 1, node.lineno - 1, -1) if k in said and k not in {x.lineno for x, _ in every}), '')
+    one_line = max([x.end_lineno for x, _ in every] + [node.returns.end_lineno if node.returns else 0]) <= node.lineno # its comment says what it returns
+    found = [(star + x.arg, x.annotation, defaults.get(x.arg), '' if one_line else said.get(x.lineno, '')) for x, star in every if x.arg != 'self']
+    taken = set() if one_line else {x.lineno for x, _ in every}
+    closing = next((said[k] for k in range(max(first - 1, node.lineno), node.lineno - 1, -1) if k in said and k not in taken), '')
     return found + ([('→', node.returns, None, closing)] if node.returns or closing else [])
 
 

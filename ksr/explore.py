@@ -750,11 +750,11 @@ def slot_attention(
     reader:Reader,
     look:Look,
 ) -> Tensor: # (7, h, w), each sums to 1
-    "Where the reader of all frames looks for each character; PARSeq's attention over the restored picture where there is no such reader"
+    "Where the reader of all frames looks for each character (one that reads frame by frame: on average); PARSeq's attention over the restored picture where there is no such reader"
     net, rows = reader.net, 4
     if net.reader: a = watched(net.reader.slots.attention, lambda: net.reader(look.frames[None].to(reader.device)))
     else: a = watched(net.recognizer.decoder.image_attention, lambda: net.recognizer(look.made.clamped))
-    return rearrange(a[0].mean(0).cpu(), 's (h w) -> s h w', h=rows)
+    return rearrange(a.mean((0, 1)).cpu(), 's (h w) -> s h w', h=rows)
 
 # %% ../nbs/26_explore.ipynb #26e00060
 @torch.no_grad()
@@ -909,7 +909,9 @@ class AlignmentPanel(TrackPanel):
     def redraw(self, change=None):
         super().redraw()
         look, moved = self.browser.look, change is not None and getattr(change, 'owner', None) in (self.controls['x'], self.controls['y'])
-        if not moved: self.page.value = sampling_page(look, min(self.value('frame'), len(look.frames) - 1))
+        if moved: return
+        there = self.value('frame') < len(look.frames)
+        self.page.value = sampling_page(look, self.value('frame')) if there else f'no frame {self.value("frame") + 1}: the track has {len(look.frames)}'
 
     @property
     def box(self): return W.VBox([super().box, W.Label('Move the pointer over the left picture, the reference:'), self.page])

@@ -162,7 +162,7 @@ class Entry:
     def name(self) -> str: return self.reading.track
 
     @property
-    def file(self) -> str: return self.name.rpartition('#')[0] or self.name # of the photograph or clip
+    def file(self) -> str: return re.sub(r'#\d+$', '', self.name) # of the photograph or clip: a plate's name ends with its number
 
 def for_page(
     text, # of the reader
@@ -254,14 +254,25 @@ def read(self:Session,
         self.say(f'error: {e}')
         shutil.rmtree(self.folder, ignore_errors=True)
         return
-    reader = self.examiner.reader
-    for _, reading in reader.read_tracks(chain(lost, tracks_in(folders)), strict=False):
+    reader, whole = self.examiner.reader, len(folders) + len(lost)
+    for k, (_, reading) in enumerate(reader.read_tracks(chain(lost, tracks_in(folders)), strict=False), 1):
         yield self.add(reading)
-        if self.stop.is_set(): return
+        if self.stop.is_set(): return self.say_left(whole - k, len(media))
     how = Reads(reader, self.find, stop=self.stop) if media else None
-    for name, path in media:
+    for k, (name, path) in enumerate(media, 1):
         for reading in read_file(path, how, name): yield self.add(reading, path)
-        if self.stop.is_set(): return
+        if self.stop.is_set(): return self.say_left(0, len(media) - k, '' if is_photo(path) else name)
+
+@patch
+def say_left(self:Session,
+    tracks:int, # that were not read
+    files:int, # photographs and clips likewise
+    partly:str='', # name of the clip that was being read
+):
+    "What a press on stop has left out"
+    left = dict(tracks=tracks, files=files)
+    said = [f'{n} of the {kind}' for kind, n in left.items() if n] + [f'the rest of {partly}'] * bool(partly)
+    if said: self.say(f'warning: stopped; not read: {", ".join(said)}')
 
 @patch
 def read_mark(self:Session,
@@ -270,7 +281,7 @@ def read_mark(self:Session,
 ):
     "The plate that was marked; it is numbered on"
     self.stop.clear()
-    taken = [e.name.rpartition('#')[2] for e in self.entries if e.source == entry.source and '#' in e.name]
+    taken = [e.name.removeprefix(f'{entry.file}#') for e in self.entries if e.source == entry.source]
     name = f'{entry.file}#{1 + max([int(n) for n in taken if n.isdigit()], default=0)}'
     for reading in read_marked(entry.source, Reads(self.examiner.reader, None, stop=self.stop), marking.quad, marking.at, entry.file):
         if reading.text: reading = replace(reading, track=name, problems=[replace(p, track=name) for p in reading.problems])
@@ -548,7 +559,8 @@ def show(self:Viewer):
 def work(self:Viewer,
     steps, # generator; the page is shown anew after each
 ):
-    "In a thread, or here"
+    "In a thread, or here; errors of what was tried before are not said again"
+    self.session.said = [s for s in self.session.said if not s.startswith('error:')]
     def run():
         try:
             for _ in steps: self.show()

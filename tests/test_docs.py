@@ -17,6 +17,11 @@ def test_docments_become_a_table():
     (name, doc, table), = B.docments('@patch\ndef go(self:Car,\n    far:float=2., # km, ≥ 0\n    *,\n    fast=False,\n) -> int: # steps\n    "Drive"\n    return 1')
     assert (name, doc) == ('Car.go', 'Drive')
     assert table.split('\n')[2:] == ['| `far` | `float` | `2.0` | km, ≥ 0 |', '| `fast` |  | `False` |  |', '| → | `int` |  | steps |']
+    for text, rows in {"def go(far:float=2.) -> int: # steps\n    return 1": ['| `far` | `float` | `2.0` |  |', '| → | `int` |  | steps |'],
+            'def go(far): return far # steps': ['| `far` |  |  |  |', '| → |  |  | steps |'],
+            'def go(far, # km\n    fast): # or not\n    return 1': ['| `far` |  |  | km |', '| `fast` |  |  | or not |']}.items():
+        (_, _, table), = B.docments(text)
+        assert table.split('\n')[2:] == rows, table
     (_, _, table), = B.docments('class Stage:\n    "A phase"\n    steps:int = 3 # of the optimiser')
     assert table.split('\n')[2:] == ['| `steps` | `int` | `3` | of the optimiser |']
 
