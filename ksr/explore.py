@@ -750,7 +750,7 @@ def slot_attention(
     reader:Reader,
     look:Look,
 ) -> Tensor: # (7, h, w), each sums to 1
-    "Where the reader of all frames looks for each character (one that reads frame by frame: on average); PARSeq's attention over the restored picture where there is no such reader"
+    "Where the joint reader looks for each character (mean of its frames if it reads them apart); without one, where PARSeq does"
     net, rows = reader.net, 4
     if net.reader: a = watched(net.reader.slots.attention, lambda: net.reader(look.frames[None].to(reader.device)))
     else: a = watched(net.recognizer.decoder.image_attention, lambda: net.recognizer(look.made.clamped))
@@ -910,8 +910,8 @@ class AlignmentPanel(TrackPanel):
         super().redraw()
         look, moved = self.browser.look, change is not None and getattr(change, 'owner', None) in (self.controls['x'], self.controls['y'])
         if moved: return
-        there = self.value('frame') < len(look.frames)
-        self.page.value = sampling_page(look, self.value('frame')) if there else f'no frame {self.value("frame") + 1}: the track has {len(look.frames)}'
+        t, T = self.value('frame'), len(look.frames)
+        self.page.value = sampling_page(look, t) if t < T else f'no frame {t + 1}: the track has {T}'
 
     @property
     def box(self): return W.VBox([super().box, W.Label('Move the pointer over the left picture, the reference:'), self.page])
