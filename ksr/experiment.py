@@ -1172,7 +1172,8 @@ def run_detector(
         scenes, held = detector_data(settings)
         learner = detector_learner(settings, scenes, run_dir, device, save_every)
         net = learner.fit().net
-        settle_norms(net, (scenes(range(2**40 + k, 2**40 + k + s.batch_size)).image.to(device) for k in range(0, 320, s.batch_size)))
+        others = range(2**40, 2**40 + min(320, learner.seen), s.batch_size) # none that it learned from
+        settle_norms(net, (scenes(range(k, k + s.batch_size)).image.to(device) for k in others))
         kept = asdict(s) | dict(photos=Path(s.photos).name, init=Path(s.init).name)
         card = dict(settings=kept, data=scenes.identity(), scenes_seen=learner.seen)
         save_detector(net, file, **card)
