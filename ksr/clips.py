@@ -1386,8 +1386,8 @@ def annotated(
     shown = {r.key: r for r in readings if r.text}
     if is_photo(path):
         plates = [(torch.tensor(list(r.sightings[0]['corners'].values())), label(r), k) for k, r in enumerate(shown.values())]
-        synthetic, fmt = draw_plates(read_photo(path), plates), 'png' if Path(out).suffix.lower() == '.png' else 'jpg'
-        with atomic_write(out) as tmp: tmp.write_bytes(encode_image(synthetic, fmt))
+        outlined, fmt = draw_plates(read_photo(path), plates), 'png' if Path(out).suffix.lower() == '.png' else 'jpg'
+        with atomic_write(out) as tmp: tmp.write_bytes(encode_image(outlined, fmt))
         return
     clip, rows = Clip(path), iter(ways)
     row = next(rows, None)

@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sky', 'green', 'yellow', 'blue', 'vermillion',
-           'purple', 'grey', 'pale', 'tta', 'set_labels', 'digits', 'escapes', 'column_width', 'text_width', 'style',
-           'measures', 'angles', 'distances', 'places', 'picture_names', 'map_shapes', 'refuse_unless', 'check_set',
-           'load_record', 'load_records', 'mean_interval', 'set_figures', 'Pooled', 'same_tracks', 'pool_seeds',
-           'pooled_interval', 'seeds_text', 'absent', 'present', 'over_seeds', 'reading_columns', 'picture_columns',
-           'main_table', 'seeds_table', 'Look', 'look', 'order', 'cell', 'cells', 'escaped', 'heading_lines',
-           'latex_table', 'compare', 'neighbour_tests', 'new_figure', 'styled', 'save_figure', 'preview', 'rate_bars',
-           'corrupted_sets', 'corrupted_curves', 'risk_coverage_curves', 'texts_of', 'confusion_figure', 'covers',
-           'free_place', 'beside', 'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve', 'power_law',
-           'load_learning', 'learning_curve', 'load_history', 'training_curves', 'Pictures', 'read_image',
-           'missing_files', 'load_pictures', 'show_read', 'inches', 'qualitative_strip', 'load_maps', 'maps_figure',
-           'alignment_figure', 'fusion_figure']
+           'purple', 'grey', 'pale', 'looks', 'set_labels', 'digits', 'escapes', 'column_width', 'text_width', 'style',
+           'measures', 'trust_sets', 'angles', 'distances', 'places', 'picture_names', 'map_shapes', 'refuse_unless',
+           'check_set', 'load_record', 'load_records', 'mean_interval', 'set_figures', 'Pooled', 'same_tracks',
+           'pool_seeds', 'pooled_interval', 'seeds_text', 'absent', 'present', 'over_seeds', 'reading_columns',
+           'picture_columns', 'main_table', 'seeds_table', 'Look', 'look', 'order', 'cell', 'cells', 'escaped',
+           'heading_lines', 'latex_table', 'compare', 'neighbour_tests', 'new_figure', 'styled', 'save_figure',
+           'preview', 'rate_bars', 'corrupted_sets', 'corrupted_curves', 'risk_coverage_curves', 'equal_bins',
+           'load_trust_record', 'reliability_figure', 'texts_of', 'confusion_figure', 'covers', 'free_place', 'beside',
+           'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve', 'power_law', 'load_learning',
+           'learning_curve', 'load_history', 'training_curves', 'Pictures', 'read_image', 'missing_files',
+           'load_pictures', 'show_read', 'inches', 'qualitative_strip', 'load_maps', 'maps_figure', 'alignment_figure',
+           'fusion_figure']
 
 # %% ../nbs/22_figures.ipynb #3617bacc
 import csv, io, json, math
@@ -32,6 +33,7 @@ from .core import KSRError, atomic_write
 from .metrics import (bootstrap_interval, confidence_gap, confused_pairs, confusion_matrix, ece, holm, mcnemar, paired_bootstrap,
     rate_interval, risk_coverage, table)
 from .plates import alphabet, slots
+from .reading import calibrated
 
 # %% ../nbs/22_figures.ipynb #a1907fa4
 needed = ('name', 'system', 'seed', 'sets')               # keys of a record
@@ -227,7 +229,7 @@ def picture_columns(
 def main_table(
     records:dict, # name → record
     names=('bench', 'br_dev'), # of the sets that are read
-    systems=None, # which, in order; default: all, in the order of `tta`
+    systems=None, # which, in order; default: all, in the order of `looks`
     pictures:str='synthetic', # the set with aligned truth
 ) -> list: # dict rows of plain values; 'bench: rate' is column 'rate' of the group 'bench'
     "The ablation's table, a row for every system"
@@ -273,7 +275,7 @@ class Look:
         fill, stroke = ('white', '--') if self.hollow else (self.color, '-')
         return dict(color=self.color, marker=self.marker, mfc=fill, ls=stroke, label=self.label) | more
 
-tta = dict(
+looks = dict(
     single=Look('single frame', pale, 'o'), best=Look('best frame', pale, 's'),
     mean=Look('bicubic mean', grey, 'D'), aligned=Look('aligned mean', grey, '^'),
     vote=Look('frame vote', black, 'X'),
@@ -283,7 +285,7 @@ tta = dict(
     window_1=Look('window of one frame', green, 'd'), window_large=Look('large windows', green, 'D'),
     no_charbonnier=Look('no Charbonnier loss', green, 'P'), no_gradient=Look('no gradient loss', green, 'v'),
     no_semantic=Look('no semantic loss', green, '^'), no_perceptual=Look('no perceptual loss', green, 's'),
-    shipped=Look('shipped', purple, '*'),
+    shipped=Look('shipped', purple, '*'), joint=Look('joint reader*', purple, 'P'),
     **{'shipped, image alone': Look('shipped, image alone', purple, 'x'),
         'community compute': Look('ResNet-34 + CTC*, same compute', orange, 'X')})
 set_labels = dict(synthetic='synthetic tracks', bench='synthetic benchmark', br_dev='real plates (br_dev)')
@@ -293,15 +295,15 @@ def look(
     system:str, # its name in the records
 ) -> Look:
     "A system's colour, marker and label"
-    base = tta.get(system.rstrip('+'), Look(system.rstrip('+'), grey, '*'))
+    base = looks.get(system.rstrip('+'), Look(system.rstrip('+'), grey, '*'))
     return Look(base.label + '+', base.color, base.marker, True) if system.endswith('+') else base
 
 # %% ../nbs/22_figures.ipynb #4c9a51bb
 def order(
     records:dict, # name → record
 ) -> list: # of system names
-    "The systems there are: those of `tta` in its order, each before its own `+`, then the others by name"
-    rank = list(tta)
+    "The systems there are: those of `looks` in its order, each before its own `+`, then the others by name"
+    rank = list(looks)
     place = lambda s: (rank.index(b) if (b := s.rstrip('+')) in rank else len(rank), s)
     return sorted({r['system'] for r in records.values()}, key=place)
 
@@ -535,6 +537,55 @@ def risk_coverage_curves(
     axes[0, 0].set(ylabel='risk (share of answers wrong)', ylim=(0, None))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc='outside upper center', ncols=min(len(systems), 6 if len(names) > 1 else 3))
+    return fig
+
+# %% ../nbs/22_figures.ipynb #22f00002
+trust_sets = dict(test='synthetic', bench='bench', br_dev='br_dev', mercosur_dev='Mercosur', mercosur_steep_dev='Mercosur, steep')
+
+def equal_bins(
+    claimed, # (n,) confidences in [0, 1]
+    right, # (n,) bool
+    least:int=50, # reads in a bin, about; fewer only where there are fewer in all
+) -> list: # (mean confidence, share right, (low, high) of the share)
+    "Bins of equally many reads"
+    order = np.argsort(claimed, kind='stable')
+    parts = np.array_split(order, max(1, min(8, len(order) // least)))
+    return [(claimed[p].mean(), right[p].mean(), rate_interval(right[p])) for p in parts if len(p)]
+
+def load_trust_record(
+    path, # JSON of `ksr_trust --record`
+) -> tuple: # set → (confidence (n,), right (n,)); set → rows of the characters' bins
+    "What the reader claims and what is right"
+    try:
+        record = json.loads(Path(path).read_text(encoding='utf-8'))
+        line, tracks, characters = record['trust']['line'], record['tracks'], record['characters']
+        claimed = {k: calibrated(torch.tensor(v['product']) / 1000, tuple(line)).numpy() for k, v in tracks.items()}
+        return {k: (claimed[k], np.array([c == '1' for c in v['right']])) for k, v in tracks.items()}, characters
+    except (OSError, ValueError, KeyError, TypeError) as e: raise KSRError(f'{path}: {e!r}; expected a record of `ksr_trust`') from e
+
+# %% ../nbs/22_figures.ipynb #22f00003
+@styled
+def reliability_figure(
+    plates:dict, # set → (confidence (n,), right (n,)), of `load_trust_record`
+    characters:dict, # set → rows (characters, mean probability, share right)
+) -> plt.Figure:
+    "Claimed against right, of plates and of characters; risk against coverage"
+    fig, axes = new_figure(text_width, 2.5, 1, 3)
+    known = [k for k in trust_sets if k in plates]
+    for name, color, marker in zip(known, (black, blue, vermillion, green, orange), 'osD^v'):
+        bins, own = equal_bins(*plates[name]), np.array([r for r in characters.get(name, []) if r[0] >= 20]).reshape(-1, 3)
+        x, y, spread = zip(*bins)
+        axes[0, 0].plot(x, y, color=color, marker=marker, lw=.8, label=trust_sets[name])
+        for at, (low, high) in zip(x, spread): axes[0, 0].plot([at, at], [low, high], color=color, lw=.6)
+        axes[0, 1].plot(own[:, 1], own[:, 2], color=color, marker=marker, lw=.8)
+        axes[0, 2].plot(*risk_coverage(*plates[name]), color=color)
+    for ax, title in zip(axes[0], ('plates', 'characters', 'the surest plates')): ax.set(title=title, xlim=(0, 1))
+    for ax in axes[0, :2]:
+        ax.plot([0, 1], [0, 1], color=grey, ls=':', zorder=0)
+        ax.set(xlabel='claimed', ylim=(0, 1))
+    axes[0, 0].set(ylabel='share right')
+    axes[0, 2].set(xlabel='coverage', ylabel='risk (share wrong)', ylim=(0, None))
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside upper center', ncols=len(known))
     return fig
 
 # %% ../nbs/22_figures.ipynb #d8fac935
