@@ -786,7 +786,7 @@ def learning_curve(
     ahead:float=10., # how far the fit is drawn on
 ) -> plt.Figure:
     "Recognition rate against tracks seen, with its power law"
-    fig, axes = new_figure(text_width, 2.3, 1, len(panels), sharey=True)
+    fig, axes = new_figure(text_width, 2.9, 1, len(panels), sharey=True)
     for ax, (title, named) in zip(axes[0], panels.items()):
         for (label, name), color, marker in zip(named.items(), [blue, vermillion, green, orange], 'osD^'):
             known = [r for r in rows if name in r['sets']]
@@ -800,8 +800,8 @@ def learning_curve(
             for x, r in zip(seen, known): ax.plot([x, x], r['sets'][name]['interval'], color=color, lw=.7)
         log_ticks(ax, [r['tracks_seen'] for r in rows] + [ahead * max(r['tracks_seen'] for r in rows)])
         ax.tick_params(axis='x', labelrotation=45)
-        ax.set(title=title, xlabel='tracks seen')
-        ax.legend(loc='lower right', fontsize=6)
+        ax.set(xlabel='tracks seen')
+        ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), title=title, title_fontsize=8, fontsize=6) # above, where no interval lies
     axes[0, 0].set(ylabel='recognition rate', ylim=(0, 1))
     return fig
 
