@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['clip_suffixes', 'below', 'tracks_below', 'media_beside', 'few', 'sort_paths', 'refuse_same_names', 'flat_name',
-           'refuse_plate_names', 'check_annotated', 'check_request', 'write_cut', 'drop_old', 'one_file', 'read_media',
-           'asked_judge', 'refuse_unjudged', 'check_reports', 'cut_tracks', 'run', 'hyphened', 'ksr_read']
+           'refuse_plate_names', 'check_annotated', 'check_request', 'write_cut', 'drop_old', 'one_file', 'is_cut',
+           'noted', 'read_media', 'asked_judge', 'refuse_unjudged', 'check_reports', 'run', 'hyphened', 'ksr_read']
 
 # %% ../nbs/24_commands.ipynb #23a00002
 import glob, hashlib, json, os, re, shutil, sys, threading
@@ -157,7 +157,7 @@ def drop_old(
     name:str, # of a file
     kept, # names of its plates that are there now
 ):
-    "Remove the plates that an earlier run saw in that file, and this one did not"
+    "Remove the plates that an earlier run saw in that file, and this one, which has read it to its end, did not"
     for folder in Path(tracks).glob(glob.escape(flat_name(name)) + '#*'):
         numbered = re.fullmatch(r'#\d+', folder.name.removeprefix(flat_name(name)))
         if numbered and folder.name not in kept and (folder/'source.json').is_file(): shutil.rmtree(folder)
@@ -170,13 +170,32 @@ def one_file(
     whole=lambda: None, # the file's name, once all of its plates are known
 ):
     "The same readings; their problems are reported as they come"
-    kept = set()
+    kept, failed = set(), False
     for reading in readings:
         if reading.text and tracks: write_cut(reading, Path(tracks)/flat_name(reading.track)), kept.add(flat_name(reading.track))
         if reading.text and plates is not None: plates.append(replace(reading, restored=None, crops=None))
         report(reading.problems)
+        failed |= reading.failed
         yield reading
-    if tracks and whole(): drop_old(tracks, whole(), kept)
+    if tracks and not failed and whole(): drop_old(tracks, whole(), kept)
+
+def is_cut(
+    reading, # `PlateReading` of an earlier run
+    folder:Path, # where its crops were written
+) -> bool:
+    "Do they lie there still, as those of this very plate?"
+    try: source = json.loads((folder/'source.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError): return False
+    return source == json.loads(json.dumps(source_facts(reading))) and all((folder/s['file']).is_file() for s in reading.sightings)
+
+def noted(
+    readings, # of one file
+    read, # list that collects the names of its plates; None: nobody asks
+):
+    "The same readings"
+    for reading in readings:
+        if reading.text and read is not None: read.append(reading.track)
+        yield reading
 
 def read_media(
     reader, # `Reader`
@@ -187,18 +206,19 @@ def read_media(
     marked=None, at=None, # of `check_request`
     tracks:str='', # folder for what was cut out; empty: nowhere
     annotated_file:str='', # empty: none
+    read:list=None, # collects the plates' names
 ):
     "(file, its readings, are they new?): one for every plate, and one for every file of which something is to be said"
     how, ways, plates = how(reader), Ways(), [] if annotated_file else None
     log = ways.add if annotated_file else lambda *_: None
     for name, path in media:
         known = journal.get(path)
-        if known and tracks and not all((Path(tracks)/flat_name(r.track)).is_dir() for r in known if r.text): known = None # crops are gone
-        if known and name in (known[0].track, known[0].track.rpartition('#')[0]): yield path, known, False
+        if known and tracks and not all(is_cut(r, Path(tracks)/flat_name(r.track)) for r in known if r.text): known = None
+        if known and name in (known[0].track, known[0].track.rpartition('#')[0]): yield path, list(noted(known, read)), False
         else:
             readings = read_file(path, how, name, log) if marked is None else read_marked(path, how, marked, at, name, log)
             whole = lambda name=name: None if marked is not None or stop.is_set() else name
-            yield path, one_file(readings, tracks, plates, whole), True
+            yield path, noted(one_file(readings, tracks, plates, whole), read), True
     if annotated_file and not stop.is_set(): annotated(media[0][1], plates, ways if marked is None else sorted(ways), annotated_file, stop)
 
 # %% ../nbs/24_commands.ipynb #23a00012
@@ -233,13 +253,6 @@ def check_reports(
     if tta != 'identity': raise KSRError(f'--tta {tta}: expected identity with --report')
     check_report_folder(reports, [*folders, *media])
 
-def cut_tracks(
-    tracks, # folder for what was cut out
-    media, # of `sort_paths`
-) -> list: # of folders
-    "The tracks of these photographs and clips"
-    names = {flat_name(name) for name, _ in media}
-    return [p for p in find_tracks(tracks) if p.name.rpartition('#')[0] in names] if media and os.path.isdir(tracks) else []
 
 # %% ../nbs/24_commands.ipynb #24e00013
 def run(
@@ -274,11 +287,12 @@ def run(
     corners = corners if marked is None else 'found'
     find = load_finder(device) if media and marked is None else None
     how = lambda reader: Reads(reader, find, following, frames, progress=at_terminal(), stop=stop)
-    others = partial(read_media, media=media, how=how, marked=marked, at=at, tracks=tracks,
-        annotated_file=annotated_file) if media else None
+    read = []
+    others = partial(read_media, media=media, how=how, marked=marked, at=at, tracks=tracks, annotated_file=annotated_file,
+        read=read) if media else None
     code = run_read(folders, out, json, restored, weights, device, corners, others, **rest)
-    if not reports or stop.is_set(): return code
-    return max(code, write_reports([*folders, *cut_tracks(tracks, media)], reports, examiner, command))
+    wanted = [*folders, *(Path(tracks)/flat_name(name) for name in read)] if reports and not stop.is_set() else []
+    return max(code, write_reports(wanted, reports, examiner, command)) if wanted else code
 
 # %% ../nbs/24_commands.ipynb #23a00a12
 def hyphened(command):

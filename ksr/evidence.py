@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['rate', 'halo', 'start', 'probes', 'nudge', 'contrast', 'stroke', 'marked', 'sure', 'limit', 'shown_residual',
-           'held_by', 'limits', 'as_bytes', 'uri', 'photograph', 'plate_place', 'toned', 'Fit', 'seen_by',
-           'derivatives', 'next_step', 'fit_cameras', 'Consistency', 'other_frames', 'consistency', 'contribution',
-           'without_each', 'taken', 'conjugate_gradients', 'covariance', 'undetermined', 'open_pixels', 'Second',
-           'own_second', 'other_texts', 'plain', 'Examiner', 'Seen', 'answered', 'where_placed', 'looked_at', 'sha256',
-           'canonical', 'depth', 'strict_json', 'package_file', 'code_hash', 'schema_problems', 'beside', 'section_of',
-           'measured_rows', 'about_weights', 'cpu_kind', 'software', 'source_of', 'input_files', 'slot_rows',
-           'explained_facts', 'frame_rows', 'steps_of', 'restored_facts', 'coloured', 'explained_picture',
-           'pictures_of', 'pixel_hash', 'answer_facts', 'settings_of', 'examine', 'data_uri', 'shown', 'as_html',
-           'sealed', 'write_report', 'differences', 'software_differences', 'png_pixels', 'same_picture',
-           'page_differences', 'load_record', 'seal_problems', 'hash_problem', 'input_problems', 'asked_for',
-           'command_problems', 'computed_again', 'problems_of', 'verify', 'run_verify', 'ksr_verify',
+           'held_by', 'limits', 'expected_name', 'as_bytes', 'uri', 'photograph', 'plate_place', 'toned', 'Fit',
+           'seen_by', 'derivatives', 'next_step', 'fit_cameras', 'Consistency', 'other_frames', 'consistency',
+           'contribution', 'without_each', 'taken', 'conjugate_gradients', 'covariance', 'undetermined', 'open_pixels',
+           'Second', 'own_second', 'other_texts', 'plain', 'Examiner', 'Seen', 'answered', 'where_placed', 'looked_at',
+           'sha256', 'canonical', 'depth', 'strict_json', 'package_file', 'code_hash', 'schema_problems', 'beside',
+           'section_of', 'measured_rows', 'about_weights', 'cpu_kind', 'software', 'source_of', 'check_source',
+           'input_files', 'slot_rows', 'explained_facts', 'frame_rows', 'steps_of', 'restored_facts', 'coloured',
+           'explained_picture', 'pictures_of', 'pixel_hash', 'answer_facts', 'settings_of', 'examine', 'data_uri',
+           'shown', 'as_html', 'sealed', 'write_report', 'differences', 'software_differences', 'png_pixels',
+           'same_picture', 'page_differences', 'load_record', 'seal_problems', 'hash_problem', 'input_problems',
+           'asked_for', 'command_problems', 'computed_again', 'problems_of', 'verify', 'run_verify', 'ksr_verify',
            'check_report_folder', 'write_reports', 'ask_restored', 'restorations_of', 'measure_restorations']
 
 # %% ../nbs/23_evidence.ipynb #23e00002
@@ -574,18 +574,32 @@ def source_of(
     try:
         found = strict_json(file_bytes(path/'source.json', 'JSON file'))
         said = schema_problems(found, 'inputs', 'source')
+        if not said and len(found['span']) == 1: said = ['a span of one time; expected two or none']
+        if not said and found['span'] and not all({'frame', 'time'} <= set(f) for f in found['frames']):
+            said = ['frames without number or time, though there is a span']
     except (ValueError, RecursionError) as e: said = [str(e)]
     if said: raise KSRError(f'{path/"source.json"}: is not what belongs there ({said[0]}); expected it as ksr_read --tracks writes it')
     return found
+
+expected_name = re.compile(r'(?i:lr-\d+\.(png|jpe?g))|source\.json') # of files that a report speaks of
+
+def check_source(
+    source:dict, # of `source_of`; None: nobody says
+    track:Track, # read from the same folder
+):
+    "`KSRError` where it doesn't speak of the frames that lie there"
+    unknown = [f for f in track.files if f not in {s['file'] for s in source['frames']}] if source else []
+    if unknown: raise KSRError(f'{track.path/"source.json"}: does not name {unknown[0]}; expected it to say what every frame was cut from')
 
 def input_files(
     track:Track, # read from a folder
     corners:str, # found | given
 ) -> list: # of dict(file, bytes, sha256)
-    "Everything that was read of the track"
+    "Everything that was read of the track, and the frames that could not be"
     told = ('annotations.json', 'corners.json') if corners == 'given' else ()
-    beside = [n for n in (*told, 'source.json') if (track.path/n).exists()]
-    data = {name: file_bytes(track.path/name, 'photograph') for name in [*track.files, *beside]}
+    beside = [n for n in told if (track.path/n).exists()]
+    others = sorted(p.name for p in track.path.iterdir() if expected_name.fullmatch(p.name) and p.name not in track.files and p.is_file())
+    data = {name: file_bytes(track.path/name, 'photograph') for name in [*track.files, *beside, *others]}
     return [dict(file=name, bytes=len(b), sha256=sha256(b)) for name, b in data.items()]
 
 # %% ../nbs/23_evidence.ipynb #23e0003aq
@@ -715,6 +729,7 @@ def examine(
     source = source_of(Path(path))
     track = read_track(path, hr=False, strict=False)
     if not track.frames: raise KSRError(f'{track.id}: no frame could be read; expected at least one for a report')
+    check_source(source, track)
     with threads(1):
         seen = looked_at(examiner, track)
         pictures, restored = pictures_of(seen), restored_facts(examiner, seen)
@@ -904,7 +919,7 @@ def input_problems(
         else: yield from hash_problem(f['file'], f['sha256'], sha256(file_bytes(path, 'photograph')))
     known = {f['file'] for f in record['inputs']['files']}
     for path in sorted(folder.iterdir()):
-        if path.name not in known and re.fullmatch(r'lr-\d+\.(png|jpe?g)|source\.json', path.name, re.I):
+        if path.name not in known and expected_name.fullmatch(path.name):
             yield f'{path.name}: was added after the report; expected only the files that it names'
 
 # %% ../nbs/23_evidence.ipynb #23e00055c
