@@ -179,6 +179,7 @@ def one_file(
         yield reading
     if tracks and not failed and whole(): drop_old(tracks, whole(), kept)
 
+# %% ../nbs/24_commands.ipynb #24f00001
 def is_cut(
     reading, # `PlateReading` of an earlier run
     folder:Path, # where its crops were written
@@ -197,6 +198,7 @@ def noted(
         if reading.text and read is not None: read.append(reading.track)
         yield reading
 
+# %% ../nbs/24_commands.ipynb #24f00003
 def read_media(
     reader, # `Reader`
     journal, # of an earlier run

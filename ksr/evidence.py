@@ -581,6 +581,7 @@ def source_of(
     if said: raise KSRError(f'{path/"source.json"}: is not what belongs there ({said[0]}); expected it as ksr_read --tracks writes it')
     return found
 
+# %% ../nbs/23_evidence.ipynb #23f00001
 expected_name = re.compile(r'(?i:lr-\d+\.(png|jpe?g))|source\.json') # of files that a report speaks of
 
 def check_source(
