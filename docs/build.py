@@ -121,6 +121,7 @@ def write_source(folder):
     for path in notebooks: (folder/'nbs'/path.name).write_text(page(path, names), encoding='utf-8')
     for name in pages: (folder/name).write_text(linked((root/name).read_text(encoding='utf-8'), names), encoding='utf-8')
     for path in (root/'figures').glob('*.png'): shutil.copy(path, folder/'figures')
+    shutil.copytree(root/'nbs'/'images', folder/'nbs'/'images')
     rows = [f'| [`{full}`](#{label(full)}) | {doc} |' for full, (_, doc) in sorted(names.items())]
     (folder/'names.md').write_text('# Names\n\nEvery public function and class, with the cell that defines it.\n\n| name | what it is |\n| --- | --- |\n' + '\n'.join(rows), encoding='utf-8')
     numbered = [f'nbs/{p.stem}' for p in notebooks if p.stem[:2].isdigit()]
