@@ -13,5 +13,5 @@ setup(
     license='MIT', long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     packages=find_packages(include=['ksr', 'ksr.*']), package_data={'ksr': ['weights/*', 'report/*']},
     python_requires='>=' + cfg['min_python'], install_requires=cfg['requirements'].split(),
-    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('docs', 'viewer')},
+    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('docs', 'viewer', 'tensorboard')},
     entry_points=dict(console_scripts=cfg['console_scripts'].split(), nbdev=['ksr=ksr._modidx:d']))

@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['branches', 'picture_losses', 'task_parts', 'losses', 'rectifier_sizes', 'task_options', 'tasks', 'restorer_body',
-           'stage_rows', 'on_request', 'protocols', 'aligning', 'goes_on', 'KSRNet', 'checked_weights', 'placed_by',
-           'rectified', 'placed_where_unknown', 'reads', 'product_of_reads', 'best_exponent', 'with_truth', 'teach',
-           'rectification', 'joint', 'recognition', 'alignment', 'deformation', 'restoration', 'encoded', 'end_to_end',
-           'stage_weights', 'protocol_stages', 'Config', 'checked_settings', 'checked_config', 'save_weights',
-           'weights_file', 'read_header', 'old_reads', 'read_tensors', 'net_of', 'load_net', 'take_over', 'autocast',
-           'measure', 'calibrate', 'calibrate_again', 'summarize', 'validation_mix', 'read_rate', 'Answer',
-           'known_facts', 'clusters_of', 'score', 'judge', 'track_gigaflops', 'show_restorations', 'PairTracks',
-           'Result', 'input_hashes', 'with_defaults', 'kept_json', 'keep_settings', 'open_run', 'origins',
-           'finished_run', 'starting_net', 'further_sources', 'training_data', 'conclude', 'run', 'DetectorRun',
-           'save_detector', 'load_detector', 'scene_photos', 'without_ignored', 'detections', 'corner_errors',
-           'detection_summary', 'detector_data', 'detector_inputs', 'detector_start', 'detector_stage',
-           'detector_learner', 'run_detector', 'train', 'train_worker', 'parse_settings', 'start_training', 'ksr_train',
-           'ksr_calibrate', 'recalibrated']
+           'stage_rows', 'on_request', 'protocols', 'aligning', 'not_losses', 'watches', 'goes_on', 'KSRNet',
+           'checked_weights', 'placed_by', 'rectified', 'placed_where_unknown', 'reads', 'product_of_reads',
+           'best_exponent', 'with_truth', 'teach', 'rectification', 'joint', 'recognition', 'alignment', 'deformation',
+           'restoration', 'encoded', 'end_to_end', 'stage_weights', 'protocol_stages', 'Config', 'checked_settings',
+           'checked_config', 'save_weights', 'weights_file', 'read_header', 'old_reads', 'read_tensors', 'net_of',
+           'load_net', 'take_over', 'autocast', 'measure', 'calibrate', 'calibrate_again', 'summarize',
+           'validation_mix', 'read_rate', 'Answer', 'known_facts', 'clusters_of', 'score', 'judge', 'track_gigaflops',
+           'show_restorations', 'live_losses', 'live', 'drawn', 'tensorboard', 'watchers', 'PairTracks', 'Result',
+           'input_hashes', 'with_defaults', 'kept_json', 'keep_settings', 'open_run', 'origins', 'finished_run',
+           'starting_net', 'further_sources', 'training_data', 'conclude', 'run', 'DetectorRun', 'save_detector',
+           'load_detector', 'scene_photos', 'without_ignored', 'detections', 'corner_errors', 'detection_summary',
+           'detector_data', 'detector_inputs', 'detector_start', 'detector_stage', 'detector_learner', 'run_detector',
+           'train', 'train_worker', 'parse_settings', 'start_training', 'ksr_train', 'ksr_calibrate', 'recalibrated']
 
 # %% ../nbs/17_experiment.ipynb #797cfa55
 import copy, hashlib, json, math, os, platform, signal, sys
@@ -807,6 +807,74 @@ def show_restorations(
         for i, t in enumerate(decode(batch.text))]
     return show_frames(torch.cat([low, torch.stack([*seen.values(), batch.hr], 1)], 1), sum(titles, []), width=1.25)
 
+# %% ../nbs/17_experiment.ipynb #17f00002
+def live_losses(
+    history:list, # rows of history.csv
+    stage:str, # which
+) -> plt.Figure:
+    "What a stage's losses have come to"
+    rows = [r for r in history if r['stage'] == stage]
+    fig, ax = plt.subplots(figsize=(6, 2.2), dpi=80, layout='constrained')
+    for name in dict.fromkeys(k for r in rows for k in r if k not in not_losses):
+        ax.plot([r['step'] for r in rows], [r.get(name) for r in rows], '.-', ms=3, lw=1, label=name)
+    ax.set(title=stage, xlabel='step', yscale='log')
+    ax.legend(fontsize=7)
+    plt.close(fig)
+    return fig
+
+def live(
+    run_dir, # not used: nothing is kept
+    batch, # () → Batch of tracks with clean plates
+):
+    "Redraw losses and restored plates, in a notebook"
+    from IPython import get_ipython
+    from IPython.display import display
+    if get_ipython() is None: raise KSRError('watch=live: expected a notebook; a terminal shows a bar and a line every few steps')
+    losses_seen, plates_seen, tracks = display(display_id=True), display(display_id=True), batch()
+    def look(learner, row, values):
+        losses_seen.update(live_losses(learner.history, row['stage']))
+        plates_seen.update(drawn(learner, tracks))
+    return look
+
+not_losses = 'stage', 'step', 'seen', 'lr', 'seconds', 'tracks_per_second', 'psnr', 'psnr_mean', 'ema', 'right'
+
+def drawn(learner, tracks) -> plt.Figure:
+    "Restored by the averaged weights"
+    fig = show_restorations(learner.ema.module.eval(), tracks)
+    plt.close(fig)
+    return fig
+
+# %% ../nbs/17_experiment.ipynb #17f00003
+def tensorboard(
+    run_dir, # a folder `tensorboard` is made in it
+    batch, # () → Batch of tracks with clean plates
+):
+    "Write for TensorBoard: `tensorboard --logdir RUN`"
+    try: from torch.utils.tensorboard import SummaryWriter
+    except ImportError as e: raise KSRError("watch=tensorboard: it is not installed; expected pip install -e '.[tensorboard]'") from e
+    writer, tracks = SummaryWriter(str(Path(run_dir)/'tensorboard')), batch()
+    def look(learner, row, values):
+        stage, seen = row['stage'], row['seen']
+        for name, v in row.items():
+            if name not in ('stage', 'step', 'seen'): writer.add_scalar(f'{stage}/{name}', v, seen)
+        for name, v in values.items(): writer.add_histogram(f'{stage}, each step/{name}', np.array(v), seen)
+        writer.add_figure(f'{stage}/LR | SR | HR', drawn(learner, tracks), seen)
+        writer.flush()
+    return look
+
+watches = dict(live=live, tensorboard=tensorboard)
+
+def watchers(
+    names:str, # of `watches`, separated by commas; empty: none
+    run_dir, # of the run
+    batch, # () → Batch of tracks with clean plates
+) -> list: # of functions, as `Learner` takes them
+    "Who looks on, or `KSRError`"
+    asked = [name.strip() for name in names.split(',') if name.strip()]
+    if unknown := [name for name in asked if name not in watches]:
+        raise KSRError(f'watch={names!r}: {unknown} unknown, expected some of {list(watches)}, separated by commas')
+    return [watches[name](run_dir, batch) for name in asked]
+
 # %% ../nbs/17_experiment.ipynb #3d9099c9
 class PairTracks:
     "Image pairs with known flow as tracks of two frames, shuffled anew in every round"
@@ -977,6 +1045,7 @@ def run(
     config:Config, # the settings
     run_dir, # where everything goes
     device:str='auto', # auto | cpu | cuda | mps
+    watch:str='', # live | tensorboard, separated by commas: where else the losses are shown; empty: nowhere
 ) -> Result:
     "Train through the protocol and measure; in every process that was started for it"
     rank, _, device = join_processes(best_device(device))
@@ -990,9 +1059,10 @@ def run(
         look = lambda averaged: summarize(measure(averaged.eval(), validation, config.validation_tracks))
         cfg = LearnerConfig(seed=config.seed, batch_size=config.batch_size, accumulate=config.accumulate, ema=config.ema,
             bf16=best_dtype(device) == torch.bfloat16)
+        looks = watchers(watch, run_dir, lambda: validation(range(min(4, config.validation_tracks))).to(device)) if rank == 0 else []
         depends = origins(config, {}) # the weights to begin with follow from these; their last bits may differ between machines
         depends = {k: v for k, v in depends.items() if k != 'data'} | dict(start='from settings and inputs')
-        learner = Learner(starting_net(config, stages), data, stages, run_dir, cfg, further, look, device, depends)
+        learner = Learner(starting_net(config, stages), data, stages, run_dir, cfg, further, look, device, depends, looks)
         averaged = learner.fit().eval()
         for p in averaged.parameters(): p.data = p.data.half().float() # what is calibrated and measured is what the file holds
         metrics = learner.from_first(lambda: conclude(config, averaged, learner, held, look))
@@ -1188,9 +1258,10 @@ def train(
     settings:dict, # of `Config`
     run_dir:str, # the run's folder
     device:str, # auto | cpu | cuda | mps
+    watch:str, # see `run`
 ):
     "Train, and say where the weights are"
-    result = run(checked_config(**settings), run_dir, device)
+    result = run(checked_config(**settings), run_dir, device, watch)
     if not int(os.environ.get('RANK', 0)): say(f"{result.metrics['seen']:,} tracks seen; {result.run_dir}/model.safetensors")
     if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
 
@@ -1214,6 +1285,7 @@ def start_training(
     settings:dict, # of `Config`
     processes:int, # ≥ 1
     device:str, # auto | cpu | cuda | mps
+    watch:str='', # see `run`
 ):
     "One process here, or several through torch's launcher"
     check_place(run_dir, folder=True)
@@ -1222,12 +1294,12 @@ def start_training(
         raise KSRError(f'processes={processes}: expected a divisor of accumulate={config.accumulate}, whose micro-batches they share')
     if where.type == 'cuda' and processes > (gpus := torch.cuda.device_count()):
         raise KSRError(f'processes={processes}: expected at most {gpus}, one for each GPU')
-    if processes == 1: return train(settings, run_dir, device)
+    if processes == 1: return train(settings, run_dir, device, watch)
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // processes)))
     os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
     launch = LaunchConfig(1, 1, processes, run_id='ksr', rdzv_backend='c10d', rdzv_endpoint='127.0.0.1:0', local_addr='127.0.0.1',
         max_restarts=0)
-    try: elastic_launch(launch, train_worker)(settings, run_dir, device)
+    try: elastic_launch(launch, train_worker)(settings, run_dir, device, watch)
     except ChildFailedError as e:
         first = min(e.failures)
         failed = f'process {first} of {processes} failed (exit code {e.failures[first].exitcode})'
@@ -1243,9 +1315,10 @@ def ksr_train(
     settings:Param('NAME=VALUE, settings of ksr.experiment.Config', str, nargs='*'), # what to train
     processes:int=1, # how many train together; they share the micro-batches of a step
     device:str='auto', # auto | cpu | cuda | mps
+    watch:str='', # tensorboard: scalars, distributions and pictures for it, in RUN_DIR/tensorboard
 ):
     "Train, in one process or many"
-    finish(lambda: start_training(run_dir, parse_settings(settings), processes, device), goes_on)
+    finish(lambda: start_training(run_dir, parse_settings(settings), processes, device, watch), goes_on)
 
 @call_parse
 def ksr_calibrate(

@@ -22,8 +22,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm.auto import tqdm
 
-from .core import KSRError, atomic_write, best_device, mix
+from .core import KSRError, at_terminal, atomic_write, best_device, mix
 from .flow import load_strictly
 
 # %% ../nbs/16_learner.ipynb #c908b707
@@ -291,6 +292,7 @@ class Learner:
         evaluate=None, # called with the averaged model after every stage → dict of figures
         device='cpu', # where to train
         identity:dict=None, # JSON-able: what else the result depends on
+        watch=(), # functions of (learner, its new history row, name → numbers of every step since the row before); they change nothing
     ):
         self.rank, self.processes, self.device = join_processes(torch.device(device))
         if cfg.accumulate % self.processes:
@@ -299,7 +301,7 @@ class Learner:
         names = [s.name for s in stages]
         if twice := [name for k, name in enumerate(names) if name in names[:k]]:
             raise KSRError(f'stages {twice} occur twice; expected names of their own')
-        self.cfg, self.sources, self.stages, self.evaluate = cfg, {'': data, **(sources or {})}, stages, evaluate
+        self.cfg, self.sources, self.stages, self.evaluate, self.watch = cfg, {'': data, **(sources or {})}, stages, evaluate, watch
         self.run_dir = Path(run_dir) if run_dir else None
         self.identity = self.depends_on(model, identity or {})
         self.model = model.to(self.device)
@@ -402,7 +404,7 @@ def log(self:Learner, stage:Stage, parts:dict, seconds:float, tracks:int):
     row = dict(stage=stage.name, step=self.step, seen=self.seen, lr=learning_rate(stage, self.step - 1), seconds=round(self.seconds, 1),
                tracks_per_second=round(tracks / max(seconds, 1e-9), 1), **{k: round(v, 5) for k, v in mean.items()})
     self.history.append(row)
-    if self.rank == 0: print('  '.join(f'{k} {v:.4g}' if isinstance(v, float) else f'{k} {v}' for k, v in row.items()), flush=True)
+    if self.rank == 0: tqdm.write('  '.join(f'{k} {v:.4g}' if isinstance(v, float) else f'{k} {v}' for k, v in row.items())) # above a bar
 
 # %% ../nbs/16_learner.ipynb #01aa806e
 def write_history(
@@ -467,19 +469,22 @@ def run_stage(self:Learner,
 ) -> bool: # was it finished?
     "The steps that are left of a stage, with history and checkpoints"
     saved = logged = time.monotonic()
-    sums, counts, tracks = {}, {}, 0
-    while self.step < stage.steps:
-        before = self.seen
-        for k, v in self.one_step(stage).items(): sums[k], counts[k] = sums.get(k, 0.) + v, counts.get(k, 0) + 1
-        now, tracks = time.monotonic(), tracks + self.seen - before
-        if self.step % self.cfg.log_every == 0 or self.step == stage.steps:
-            self.seconds += now - logged
-            self.log(stage, {k: v / counts[k] for k, v in sums.items()}, now - logged, tracks)
-            sums, counts, tracks, logged = {}, {}, 0, now
-        if now - saved > self.cfg.save_every:
-            self.save()
-            saved = now
-        if stopped and self.from_first(stopped): return False
+    values, tracks = {}, 0 # of every step since the last history row
+    with tqdm(total=stage.steps, initial=self.step, desc=stage.name, leave=False, disable=self.rank > 0 or not at_terminal()) as bar:
+        while self.step < stage.steps:
+            before = self.seen
+            for k, v in self.one_step(stage).items(): values.setdefault(k, []).append(v)
+            bar.update()
+            now, tracks = time.monotonic(), tracks + self.seen - before
+            if self.step % self.cfg.log_every == 0 or self.step == stage.steps:
+                self.seconds += now - logged
+                self.log(stage, {k: sum(v) / len(v) for k, v in values.items()}, now - logged, tracks)
+                for look in self.watch if self.rank == 0 else (): look(self, self.history[-1], values)
+                values, tracks, logged = {}, 0, now
+            if now - saved > self.cfg.save_every:
+                self.save()
+                saved = now
+            if stopped and self.from_first(stopped): return False
     return True
 
 # %% ../nbs/16_learner.ipynb #a77bcbf8
