@@ -50,7 +50,7 @@ figures: install
 	@echo "figures, tables    figures/"
 
 lab: install
-	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" nbs/index.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" $(if $(filter 0,$(shell id -u)),--allow-root) nbs/index.ipynb
 
 $(VIEWER): $(STAMP)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[viewer]'
