@@ -11,7 +11,7 @@ __all__ = ['branches', 'picture_losses', 'task_parts', 'losses', 'rectifier_size
            'checked_config', 'save_weights', 'weights_file', 'read_header', 'old_reads', 'read_tensors', 'net_of',
            'load_net', 'take_over', 'autocast', 'measure', 'calibrate', 'calibrate_again', 'summarize',
            'validation_mix', 'read_rate', 'Answer', 'known_facts', 'clusters_of', 'score', 'judge', 'track_gigaflops',
-           'show_restorations', 'live_losses', 'live', 'drawn', 'tensorboard', 'watchers', 'PairTracks', 'Result',
+           'show_restorations', 'live_losses', 'live', 'drawn', 'tensorboard', 'checked_watch', 'PairTracks', 'Result',
            'input_hashes', 'with_defaults', 'kept_json', 'keep_settings', 'open_run', 'origins', 'finished_run',
            'starting_net', 'further_sources', 'training_data', 'conclude', 'run', 'DetectorRun', 'save_detector',
            'load_detector', 'scene_photos', 'without_ignored', 'detections', 'corner_errors', 'detection_summary',
@@ -827,16 +827,15 @@ def live(
     batch, # () → Batch of tracks with clean plates
 ):
     "Redraw losses and restored plates, in a notebook"
-    from IPython import get_ipython
     from IPython.display import display
-    if get_ipython() is None: raise KSRError('watch=live: expected a notebook; a terminal shows a bar and a line every few steps')
     losses_seen, plates_seen, tracks = display(display_id=True), display(display_id=True), batch()
     def look(learner, row, values):
         losses_seen.update(live_losses(learner.history, row['stage']))
         plates_seen.update(drawn(learner, tracks))
     return look
 
-not_losses = 'stage', 'step', 'seen', 'lr', 'seconds', 'tracks_per_second', 'psnr', 'psnr_mean', 'ema', 'right'
+not_losses = ('stage', 'step', 'seen', 'lr', 'seconds', 'tracks_per_second', 'psnr', 'psnr_mean', 'ema', 'right', 'corner_error',
+    'epe', 'epe_zero', 'epe_given')
 
 def drawn(learner, tracks) -> plt.Figure:
     "Restored by the averaged weights"
@@ -850,11 +849,12 @@ def tensorboard(
     batch, # () → Batch of tracks with clean plates
 ):
     "Write for TensorBoard: `tensorboard --logdir RUN`"
-    try: from torch.utils.tensorboard import SummaryWriter
-    except ImportError as e: raise KSRError("watch=tensorboard: it is not installed; expected pip install -e '.[tensorboard]'") from e
-    writer, tracks = SummaryWriter(str(Path(run_dir)/'tensorboard')), batch()
+    from torch.utils.tensorboard import SummaryWriter
+    writer, tracks = None, batch()
     def look(learner, row, values):
+        nonlocal writer
         stage, seen = row['stage'], row['seen']
+        writer = writer or SummaryWriter(str(Path(run_dir)/'tensorboard'), purge_step=seen) # what a stopped run wrote after its checkpoint
         for name, v in row.items():
             if name not in ('stage', 'step', 'seen'): writer.add_scalar(f'{stage}/{name}', v, seen)
         for name, v in values.items(): writer.add_histogram(f'{stage}, each step/{name}', np.array(v), seen)
@@ -864,16 +864,20 @@ def tensorboard(
 
 watches = dict(live=live, tensorboard=tensorboard)
 
-def watchers(
+def checked_watch(
     names:str, # of `watches`, separated by commas; empty: none
-    run_dir, # of the run
-    batch, # () → Batch of tracks with clean plates
-) -> list: # of functions, as `Learner` takes them
-    "Who looks on, or `KSRError`"
+) -> list: # of them
+    "Who can look on here, or `KSRError`"
     asked = [name.strip() for name in names.split(',') if name.strip()]
     if unknown := [name for name in asked if name not in watches]:
         raise KSRError(f'watch={names!r}: {unknown} unknown, expected some of {list(watches)}, separated by commas')
-    return [watches[name](run_dir, batch) for name in asked]
+    from IPython import get_ipython
+    if 'live' in asked and get_ipython() is None:
+        raise KSRError('watch=live: expected a notebook; a terminal shows a bar and a line every few steps')
+    try:
+        if 'tensorboard' in asked: import torch.utils.tensorboard
+    except ImportError as e: raise KSRError("watch=tensorboard: it is not installed; expected pip install -e '.[tensorboard]'") from e
+    return asked
 
 # %% ../nbs/17_experiment.ipynb #3d9099c9
 class PairTracks:
@@ -1048,7 +1052,7 @@ def run(
     watch:str='', # live | tensorboard, separated by commas: where else the losses are shown; empty: nowhere
 ) -> Result:
     "Train through the protocol and measure; in every process that was started for it"
-    rank, _, device = join_processes(best_device(device))
+    watching, (rank, _, device) = checked_watch(watch), join_processes(best_device(device))
     with run_lock(run_dir) if rank == 0 else nullcontext():
         further = further_sources(config)
         stages = protocol_stages(config.protocol, config.variant, config.scale, config.stages, config.lr_scale, config.teacher,
@@ -1059,7 +1063,8 @@ def run(
         look = lambda averaged: summarize(measure(averaged.eval(), validation, config.validation_tracks))
         cfg = LearnerConfig(seed=config.seed, batch_size=config.batch_size, accumulate=config.accumulate, ema=config.ema,
             bf16=best_dtype(device) == torch.bfloat16)
-        looks = watchers(watch, run_dir, lambda: validation(range(min(4, config.validation_tracks))).to(device)) if rank == 0 else []
+        shown = lambda: validation(range(min(4, config.validation_tracks))).to(device)
+        looks = [watches[name](run_dir, shown) for name in watching] if rank == 0 else []
         depends = origins(config, {}) # the weights to begin with follow from these; their last bits may differ between machines
         depends = {k: v for k, v in depends.items() if k != 'data'} | dict(start='from settings and inputs')
         learner = Learner(starting_net(config, stages), data, stages, run_dir, cfg, further, look, device, depends, looks)
@@ -1288,7 +1293,7 @@ def start_training(
     watch:str='', # see `run`
 ):
     "One process here, or several through torch's launcher"
-    check_place(run_dir, folder=True)
+    check_place(run_dir, folder=True), checked_watch(watch)
     config, where = checked_config(**settings), best_device(device)
     if processes < 1 or config.accumulate % processes:
         raise KSRError(f'processes={processes}: expected a divisor of accumulate={config.accumulate}, whose micro-batches they share')

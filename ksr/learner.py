@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
-from .core import KSRError, at_terminal, atomic_write, best_device, mix
+from .core import KSRError, at_terminal, atomic_write, best_device, mix, say
 from .flow import load_strictly
 
 # %% ../nbs/16_learner.ipynb #c908b707
@@ -395,16 +395,23 @@ def start_stage(self:Learner, stage:Stage):
 
 # %% ../nbs/16_learner.ipynb #90e22904
 @patch
-def log(self:Learner, stage:Stage, parts:dict, seconds:float, tracks:int):
-    "One history row, means over all processes; one printed line"
+def log(self:Learner,
+    stage:Stage,
+    values:dict, # name → a number for every step since the last row, of this process
+    seconds:float, tracks:int, # since the last row
+) -> dict: # the same, means over all processes
+    "One history row, one printed line"
     everyone = [None] * self.processes
-    if self.processes > 1: dist.all_gather_object(everyone, parts)
-    else: everyone = [parts]
-    mean = {k: sum(v) / len(v) for k in dict.fromkeys(k for p in everyone for k in p) if (v := [p[k] for p in everyone if k in p])}
+    if self.processes > 1: dist.all_gather_object(everyone, values)
+    else: everyone = [values]
+    values = {k: [sum(v) / len(v) for v in zip(*(p[k] for p in everyone if k in p))] for k in dict.fromkeys(k for p in everyone for k in p)}
+    mean = {k: sum(v) / len(v) for k, v in values.items()}
     row = dict(stage=stage.name, step=self.step, seen=self.seen, lr=learning_rate(stage, self.step - 1), seconds=round(self.seconds, 1),
                tracks_per_second=round(tracks / max(seconds, 1e-9), 1), **{k: round(v, 5) for k, v in mean.items()})
     self.history.append(row)
-    if self.rank == 0: tqdm.write('  '.join(f'{k} {v:.4g}' if isinstance(v, float) else f'{k} {v}' for k, v in row.items())) # above a bar
+    with tqdm.external_write_mode(): # above a bar
+        if self.rank == 0: say('  '.join(f'{k} {v:.4g}' if isinstance(v, float) else f'{k} {v}' for k, v in row.items()))
+    return values
 
 # %% ../nbs/16_learner.ipynb #01aa806e
 def write_history(
@@ -478,9 +485,9 @@ def run_stage(self:Learner,
             now, tracks = time.monotonic(), tracks + self.seen - before
             if self.step % self.cfg.log_every == 0 or self.step == stage.steps:
                 self.seconds += now - logged
-                self.log(stage, {k: sum(v) / len(v) for k, v in values.items()}, now - logged, tracks)
+                values = self.log(stage, values, now - logged, tracks)
                 for look in self.watch if self.rank == 0 else (): look(self, self.history[-1], values)
-                values, tracks, logged = {}, 0, now
+                values, tracks, logged = {}, 0, time.monotonic() if self.watch else now # who looks takes no time of the training
             if now - saved > self.cfg.save_every:
                 self.save()
                 saved = now
