@@ -586,11 +586,12 @@ expected_name = re.compile(r'(?i:lr-\d+\.(png|jpe?g))|source\.json') # of files 
 
 def check_source(
     source:dict, # of `source_of`; None: nobody says
-    track:Track, # read from the same folder
+    files, # names of the frames that were read
+    path:Path, # track folder
 ):
     "`KSRError` where it doesn't speak of the frames that lie there"
-    unknown = [f for f in track.files if f not in {s['file'] for s in source['frames']}] if source else []
-    if unknown: raise KSRError(f'{track.path/"source.json"}: does not name {unknown[0]}; expected it to say what every frame was cut from')
+    unknown = [f for f in files if f not in {s['file'] for s in source['frames']}] if source else []
+    if unknown: raise KSRError(f'{path/"source.json"}: does not name {unknown[0]}; expected it to say what every frame was cut from')
 
 def input_files(
     track:Track, # read from a folder
@@ -730,7 +731,6 @@ def examine(
     source = source_of(Path(path))
     track = read_track(path, hr=False, strict=False)
     if not track.frames: raise KSRError(f'{track.id}: no frame could be read; expected at least one for a report')
-    check_source(source, track)
     with threads(1):
         seen = looked_at(examiner, track)
         pictures, restored = pictures_of(seen), restored_facts(examiner, seen)
@@ -789,6 +789,7 @@ def write_report(
     folder, path = Path(folder), Path(path).resolve()
     seen_from = Path(relpath(path, folder.resolve())).as_posix()
     record, pictures, files = examine(examiner, path, seen_from, list(command))
+    check_source(record['inputs']['source'], files, path)
     page = as_html(record, pictures, files).encode()
     whole = sealed(record, page)
     if found := schema_problems(whole): raise KSRError(f'{path.name}: the report does not fit its schema: {"; ".join(found[:3])}')
