@@ -602,7 +602,7 @@ def json_file(
         for key, value in more.items(): file.write(f',\n {json.dumps(key)}: {nested(value, 1)}')
         file.write('\n}')
 
-# %% ../nbs/18_reading.ipynb #18c00006
+# %% ../nbs/18_reading.ipynb #18e00002
 answer_columns = 'track', 'answer', 'text', 'confidence', 'open', 'alternatives', 'reason', 'problems'
 
 def answer_row(

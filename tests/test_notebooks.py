@@ -73,6 +73,12 @@ def test_starts_with_a_title_and_its_idea(path):
     assert re.match(r'# \S.*\n\n> \S', first), first[:80]
 
 
+@named
+def test_cells_have_ids_of_their_own(path):
+    ids = [c['id'] for c in cells(path)]
+    assert len(set(ids)) == len(ids), [i for i in ids if ids.count(i) > 1]
+
+
 def test_numbered_notebooks_import_only_lower_numbers():
     number = {module(p): int(p.stem[:2]) for p in notebooks if p.stem[:2].isdigit()}
     assert len(number) == sum(p.stem[:2].isdigit() for p in notebooks), 'two notebooks export to one module'
