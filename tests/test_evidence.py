@@ -65,6 +65,8 @@ def test_a_report_names_the_photograph_and_the_clip(tmp_path):
     shutil.copy(first/'lr-001.png', first/'lr-099.png')
     done = call('ksr_verify', reports[0])
     assert done.code == 1 and 'lr-099.png: was added after the report; expected only the files that it names' in done.out, done.out
+    done = call('ksr_read', first, '--device', 'cpu', '--report', tmp_path/'unknown')
+    assert done.code == 1 and 'source.json: does not name lr-099.png' in done.err and not list((tmp_path/'unknown').glob('*')), done.err
     (first/'lr-099.png').unlink()
     (first/'source.json').write_text('{"format": "ksr-source/1"}')
     done = call('ksr_read', first, '--device', 'cpu', '--report', tmp_path/'again')
