@@ -26,7 +26,7 @@ from os.path import relpath
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2, jsonschema
+import jinja2
 import matplotlib
 import numpy as np
 import torch, torch.nn.functional as F
@@ -476,6 +476,7 @@ def schema_problems(
     *part:str, # the names that lead to it
 ) -> list: # of lines
     "Where it is not what the schema says"
+    import jsonschema # here: it takes seconds, which a reading does not need
     schema = json.loads(package_file('report/report.schema.json').read_text(encoding='utf-8'))
     for name in part: schema = schema['properties'][name]
     found = jsonschema.Draft202012Validator(schema).iter_errors(record)
