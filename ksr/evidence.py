@@ -12,14 +12,16 @@ __all__ = ['rate', 'halo', 'start', 'probes', 'nudge', 'contrast', 'stroke', 'ma
            'section_of', 'measured_rows', 'about_weights', 'cpu_kind', 'software', 'source_of', 'check_source',
            'input_files', 'slot_rows', 'explained_facts', 'frame_rows', 'steps_of', 'restored_facts', 'coloured',
            'explained_picture', 'pictures_of', 'pixel_hash', 'answer_facts', 'settings_of', 'examine', 'data_uri',
-           'shown', 'as_html', 'sealed', 'write_report', 'differences', 'software_differences', 'png_pixels',
-           'same_picture', 'page_differences', 'load_record', 'seal_problems', 'hash_problem', 'input_problems',
-           'asked_for', 'command_problems', 'computed_again', 'problems_of', 'verify', 'run_verify', 'ksr_verify',
-           'check_report_folder', 'write_reports', 'ask_restored', 'restorations_of', 'measure_restorations']
+           'shown', 'template', 'as_html', 'sealed', 'write_report', 'differences', 'software_differences',
+           'png_pixels', 'same_picture', 'page_differences', 'load_record', 'seal_problems', 'hash_problem',
+           'input_problems', 'asked_for', 'command_problems', 'computed_again', 'problems_of', 'verify', 'run_verify',
+           'ksr_verify', 'check_report_folder', 'write_reports', 'ask_restored', 'restorations_of',
+           'measure_restorations']
 
 # %% ../nbs/23_evidence.ipynb #23e00002
 import argparse, base64, hashlib, json, math, os, platform, re, shlex, struct, sys
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from io import BytesIO
 from os.path import relpath
@@ -758,17 +760,21 @@ def shown(
     return '–' if value is None else 'yes' if value is True else 'no' if value is False else str(value)
 
 # %% ../nbs/23_evidence.ipynb #23e00041a
+@cache
+def template() -> jinja2.Template:
+    "Of the page; made once, since that takes a tenth of a second"
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(package_file('report/report.html').read_text(encoding='utf-8'))
+
 def as_html(
     record:dict, # of `examine`
     pictures:dict, # name → (3, h, w) uint8
     files:dict, # name → bytes
 ) -> str:
     "The page"
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(package_file('report/report.html').read_text(encoding='utf-8'))
     uris = {name: data_uri(encode_image(p)) for name, p in pictures.items()}
     uris |= {f'original {t}': data_uri(files[f['file']]) for t, f in enumerate(record['frames'], 1)}
-    return template.render(r=record, uris=uris, shown=shown, command=shlex.join(record['command'])) + '\n'
+    return template().render(r=record, uris=uris, shown=shown, command=shlex.join(record['command'])) + '\n'
 
 # %% ../nbs/23_evidence.ipynb #23e00041b
 def sealed(
