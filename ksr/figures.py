@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sky', 'green', 'yellow', 'blue', 'vermillion',
            'purple', 'grey', 'pale', 'looks', 'set_labels', 'digits', 'escapes', 'column_width', 'text_width', 'style',
-           'measures', 'trust_sets', 'angles', 'distances', 'places', 'picture_names', 'map_shapes', 'refuse_unless',
-           'check_set', 'load_record', 'load_records', 'mean_interval', 'set_figures', 'Pooled', 'same_tracks',
-           'pool_seeds', 'pooled_interval', 'seeds_text', 'absent', 'present', 'over_seeds', 'reading_columns',
-           'picture_columns', 'main_table', 'seeds_table', 'Look', 'look', 'order', 'cell', 'cells', 'escaped',
-           'heading_lines', 'latex_table', 'compare', 'neighbour_tests', 'new_figure', 'styled', 'save_figure',
-           'preview', 'rate_bars', 'corrupted_sets', 'corrupted_curves', 'risk_coverage_curves', 'equal_bins',
-           'load_trust_record', 'reliability_figure', 'texts_of', 'confusion_figure', 'covers', 'free_place', 'beside',
-           'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve', 'power_law', 'load_learning',
+           'rooms', 'ways', 'measures', 'trust_sets', 'angles', 'distances', 'places', 'picture_names', 'map_shapes',
+           'refuse_unless', 'check_set', 'load_record', 'load_records', 'mean_interval', 'set_figures', 'Pooled',
+           'same_tracks', 'pool_seeds', 'pooled_interval', 'seeds_text', 'absent', 'present', 'over_seeds',
+           'reading_columns', 'picture_columns', 'main_table', 'seeds_table', 'Look', 'look', 'order', 'cell', 'cells',
+           'escaped', 'heading_lines', 'latex_table', 'compare', 'neighbour_tests', 'new_figure', 'styled',
+           'save_figure', 'preview', 'system_figure', 'rate_bars', 'corrupted_sets', 'corrupted_curves',
+           'risk_coverage_curves', 'equal_bins', 'load_trust_record', 'reliability_figure', 'texts_of',
+           'confusion_figure', 'load_anatomy', 'worst_letters', 'wrong_by', 'anatomy_figure', 'covers', 'free_place',
+           'beside', 'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve', 'power_law', 'load_learning',
            'learning_curve', 'load_history', 'training_curves', 'Pictures', 'read_image', 'missing_files',
            'load_pictures', 'show_read', 'inches', 'qualitative_strip', 'load_maps', 'maps_figure', 'alignment_figure',
            'fusion_figure']
@@ -453,6 +454,39 @@ def preview(
     with plt.rc_context(style): fig.savefig(buffer, format='png', dpi=style['figure.dpi'])
     return Image.open(buffer).convert('RGB').quantize(128)
 
+# %% ../nbs/22_figures.ipynb #24a00012
+rooms = dict( # name → (column, row, text, key of its cost)
+    frames=(0, 0, 'frames\nas they are', ''), corners=(1, 0, 'corners\nof every frame', 'rectifier'),
+    canvas=(2, 0, 'plate seen\nfrom the front', ''), joint=(3, 0, 'all frames\nread jointly', 'reader'),
+    text=(4, 0, 'characters,\nprobabilities', ''), answer=(5, 0, 'read, review\nor refuse', ''),
+    flow=(2, 1, 'optical flow', 'restorer'), ham=(3, 1, 'flow mended by\ndeformable\nattention', 'restorer'),
+    stft=(4, 1, 'frames look at\neach other,\nare weighed', 'restorer'), plate=(5, 1, 'restored plate,\ndoes it explain\nthe frames?', ''))
+ways = (('frames', 'corners'), ('corners', 'canvas'), ('canvas', 'joint'), ('joint', 'text'), ('text', 'answer'), ('canvas', 'flow'),
+    ('flow', 'ham'), ('ham', 'stft'), ('stft', 'plate'))
+
+@styled
+def system_figure(
+    gigaflops:dict, # rectifier, reader, restorer: 10⁹ operations of a track of five frames
+) -> plt.Figure:
+    "Parts, ways between them, costs"
+    fig, axes = new_figure(text_width, 1.9)
+    ax, w, h = axes[0, 0], .78, .62
+    for column, row, text, key in rooms.values():
+        face = {'': 'white', 'restorer': '#FBE3BF'}.get(key, '#CDEEE2')
+        ax.add_patch(plt.Rectangle((column - w / 2, -row - h / 2), w, h, facecolor=face, edgecolor=grey, lw=.8))
+        ax.text(column, -row, text, ha='center', va='center', fontsize=6.5)
+        if (column, row) not in ((1, 0), (3, 0), (3, 1)): continue # the restorer's cost stands below the middle of its parts
+        cost = f'{"together " * row}{gigaflops[key]:.2f} GFLOP'
+        ax.text(column, -row - h / 2 - .02, cost, ha='center', va='top', fontsize=6, color='#555555')
+    for a, b in ways:
+        (x0, y0, *_), (x1, y1, *_) = rooms[a], rooms[b]
+        start, end = ((x0 + w / 2, -y0), (x1 - w / 2, -y1)) if y0 == y1 else ((x0, -y0 - h / 2), (x1, -y1 + h / 2))
+        ax.annotate('', end, start, arrowprops=dict(arrowstyle='-|>', lw=.8, color='black', shrinkA=0, shrinkB=0, mutation_scale=7))
+    ax.set(xlim=(-.45, 5.45), ylim=(-1.5, .4))
+    ax.axis('off')
+    return fig
+
+
 # %% ../nbs/22_figures.ipynb #1e623349
 @styled
 def rate_bars(
@@ -628,6 +662,69 @@ def confusion_figure(
     pairs.grid(axis='y', visible=False)
     pairs.tick_params(axis='y', length=0)
     return fig
+
+# %% ../nbs/22_figures.ipynb #24a00002
+def load_anatomy(
+    path, # JSON that evaluate.ipynb wrote
+) -> dict: # set → columns: hits (n, 7) bool, layout, and where known text, read, width, aspect
+    "Every track's hits, and what is known of it"
+    try:
+        sets = json.loads(Path(path).read_text(encoding='utf-8'))['sets']
+        return {k: {**s, 'hits': np.array([[c == '1' for c in h] for h in s['hits']]).reshape(-1, slots)} for k, s in sets.items()}
+    except (OSError, ValueError, KeyError, TypeError) as e: raise KSRError(f'{path}: {e!r}; expected what evaluate.ipynb wrote') from e
+
+def worst_letters(
+    pred, # predicted texts
+    true, # true texts
+    top:int=12, # characters
+    least:int=20, # times that one must stand there
+) -> list: # (true character, what it is most often taken for, share wrong, times), worst first
+    "The characters that are lost most often"
+    counts = confusion_matrix(pred, true)
+    wrong = counts * ~np.eye(len(alphabet), dtype=bool)
+    rows = [(t, alphabet[w.argmax()], w.sum() / c.sum(), int(c.sum())) for t, c, w in zip(alphabet, counts, wrong) if c.sum() >= least and w.sum()]
+    return sorted(rows, key=lambda r: -r[2])[:top]
+
+
+# %% ../nbs/22_figures.ipynb #24a00004
+def wrong_by(
+    ax, # axes
+    x, # (n,) a property of the plates
+    wrong, # (n,) bool
+    look:dict, # of the line
+    bins:int=6, # of equally many tracks
+):
+    "Share of plates with a wrong character over a property, with Wilson's intervals"
+    parts = np.array_split(np.argsort(x, kind='stable'), min(bins, len(x)))
+    at, share, spread = zip(*((np.mean(x[p]), wrong[p].mean(), rate_interval(wrong[p])) for p in parts))
+    ax.plot(at, share, **look)
+    ax.vlines(at, *zip(*spread), color=look['color'], lw=.6)
+
+@styled
+def anatomy_figure(
+    sets:dict, # of `load_anatomy`; `synthetic` with text, read, width and aspect
+) -> plt.Figure:
+    "Errors by slot, by width and by pose, for each layout, and the letters that are lost most often"
+    fig, axes = new_figure(text_width, 4.2, 2, 2)
+    names = dict(trust_sets, synthetic='synthetic')
+    for (name, s), color, marker in zip(sets.items(), (black, blue, vermillion, green, orange, purple), 'osD^v<'):
+        axes[0, 0].plot(range(1, slots + 1), 1 - s['hits'].mean(0), color=color, marker=marker, lw=.8, ms=3.5, label=f'{names.get(name, name)} ({len(s["hits"])})')
+    axes[0, 0].set(title='by slot', xlabel='slot', xticks=range(1, slots + 1), ylabel='characters wrong', ylim=(0, None))
+    axes[0, 0].legend(ncols=2, fontsize=6)
+    drawn, layouts = sets['synthetic'], np.array(list(sets['synthetic']['layout']))
+    wrong = ~drawn['hits'].all(1)
+    for ax, key, label in ((axes[0, 1], 'width', 'plate width, native px'), (axes[1, 0], 'aspect', 'width for height, as seen')):
+        for layout, name, color, marker in (('B', 'Brazilian', blue, 'o'), ('M', 'Mercosur', vermillion, 'D')):
+            rows = layouts == layout
+            if rows.any(): wrong_by(ax, np.array(drawn[key])[rows], wrong[rows], dict(color=color, marker=marker, ms=3.5, lw=.8, label=name))
+        ax.set(title=f'synthetic, by {"width" if key == "width" else "pose"}', xlabel=label, ylabel='plates not read', ylim=(0, 1))
+        ax.legend()
+    found = worst_letters(drawn['read'], drawn['text'])
+    axes[1, 1].bar(range(len(found)), [r[2] for r in found], color=grey, width=.7)
+    axes[1, 1].set(title='synthetic, by character', xticks=range(len(found)), xticklabels=[f'{t}\n→{p}' for t, p, *_ in found], ylabel='wrong')
+    axes[1, 1].grid(axis='x', visible=False)
+    return fig
+
 
 # %% ../nbs/22_figures.ipynb #cdeff7c3
 angles = (0, 180, -45, 45, 225, 135, -90, 90, -22, 22, 202, 158, -68, 68, 248, 112)

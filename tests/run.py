@@ -1,4 +1,4 @@
-"""Every notebook by nbdev_test, two at a time, then tests/ by pytest in three parts, two at a time; seconds for each, the output of what failed, and the count as the last line.
+"""Every notebook by nbdev_test, two at a time, then tests/ by pytest in six parts, two at a time; seconds for each, the output of what failed, and the count as the last line.
 
 The notebooks run in a copy of the project, so that a run folder left by an earlier test is not taken up again, and your own are left alone."""
 import json, os, re, shutil, signal, subprocess, sys, sysconfig, tempfile, time
@@ -47,10 +47,10 @@ def test_notebook(notebook):
 
 
 def parts():
-    "The files of tests/: the injected faults, which take about as long as all others, and these by the alphabet"
+    "The files of tests/: the injected faults, which take longest, and the others in five"
     files = sorted((root/'tests').glob('test_*.py'))
     injected, others = ([f for f in files if (f.stem == 'test_broken_on_purpose') == wanted] for wanted in (True, False))
-    return injected, others[:len(others) // 2], others[len(others) // 2:]
+    return injected, *(others[k::5] for k in range(5))
 
 
 def test_processes(files):
