@@ -709,8 +709,9 @@ def anatomy_figure(
     names = dict(trust_sets, synthetic='synthetic')
     for (name, s), color, marker in zip(sets.items(), (black, blue, vermillion, green, orange, purple), 'osD^v<'):
         axes[0, 0].plot(range(1, slots + 1), 1 - s['hits'].mean(0), color=color, marker=marker, lw=.8, ms=3.5, label=f'{names.get(name, name)} ({len(s["hits"])})')
-    axes[0, 0].set(title='by slot', xlabel='slot', xticks=range(1, slots + 1), ylabel='characters wrong', ylim=(0, None))
-    axes[0, 0].legend(ncols=2, fontsize=6)
+    axes[0, 0].set(title='by slot', xlabel='slot', xticks=range(1, slots + 1), ylabel='characters wrong')
+    axes[0, 0].set_ylim(0, 1.6 * axes[0, 0].dataLim.y1) # room for the legend
+    axes[0, 0].legend(ncols=2, fontsize=6, loc='upper center')
     drawn, layouts = sets['synthetic'], np.array(list(sets['synthetic']['layout']))
     wrong = ~drawn['hits'].all(1)
     for ax, key, label in ((axes[0, 1], 'width', 'plate width, native px'), (axes[1, 0], 'aspect', 'width for height, as seen')):
