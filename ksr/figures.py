@@ -682,7 +682,8 @@ def worst_letters(
     "The characters that are lost most often"
     counts = confusion_matrix(pred, true)
     wrong = counts * ~np.eye(len(alphabet), dtype=bool)
-    rows = [(t, alphabet[w.argmax()], w.sum() / c.sum(), int(c.sum())) for t, c, w in zip(alphabet, counts, wrong) if c.sum() >= least and w.sum()]
+    enough = [i for i, c in enumerate(counts) if c.sum() >= least and wrong[i].any()]
+    rows = [(alphabet[i], alphabet[wrong[i].argmax()], wrong[i].sum() / counts[i].sum(), int(counts[i].sum())) for i in enough]
     return sorted(rows, key=lambda r: -r[2])[:top]
 
 
@@ -708,7 +709,8 @@ def anatomy_figure(
     fig, axes = new_figure(text_width, 4.2, 2, 2)
     names = dict(trust_sets, synthetic='synthetic')
     for (name, s), color, marker in zip(sets.items(), (black, blue, vermillion, green, orange, purple), 'osD^v<'):
-        axes[0, 0].plot(range(1, slots + 1), 1 - s['hits'].mean(0), color=color, marker=marker, lw=.8, ms=3.5, label=f'{names.get(name, name)} ({len(s["hits"])})')
+        label = f'{names.get(name, name)} ({len(s["hits"])})'
+        axes[0, 0].plot(range(1, slots + 1), 1 - s['hits'].mean(0), color=color, marker=marker, lw=.8, ms=3.5, label=label)
     axes[0, 0].set(title='by slot', xlabel='slot', xticks=range(1, slots + 1), ylabel='characters wrong')
     axes[0, 0].set_ylim(0, 1.6 * axes[0, 0].dataLim.y1) # room for the legend
     axes[0, 0].legend(ncols=2, fontsize=6, loc='upper center')
@@ -716,13 +718,14 @@ def anatomy_figure(
     wrong = ~drawn['hits'].all(1)
     for ax, key, label in ((axes[0, 1], 'width', 'plate width, native px'), (axes[1, 0], 'aspect', 'width for height, as seen')):
         for layout, name, color, marker in (('B', 'Brazilian', blue, 'o'), ('M', 'Mercosur', vermillion, 'D')):
-            rows = layouts == layout
-            if rows.any(): wrong_by(ax, np.array(drawn[key])[rows], wrong[rows], dict(color=color, marker=marker, ms=3.5, lw=.8, label=name))
+            rows, line = layouts == layout, dict(color=color, marker=marker, ms=3.5, lw=.8, label=name)
+            if rows.any(): wrong_by(ax, np.array(drawn[key])[rows], wrong[rows], line)
         ax.set(title=f'synthetic, by {"width" if key == "width" else "pose"}', xlabel=label, ylabel='plates not read', ylim=(0, 1))
         ax.legend()
     found = worst_letters(drawn['read'], drawn['text'])
     axes[1, 1].bar(range(len(found)), [r[2] for r in found], color=grey, width=.7)
-    axes[1, 1].set(title='synthetic, by character', xticks=range(len(found)), xticklabels=[f'{t}\n→{p}' for t, p, *_ in found], ylabel='wrong')
+    axes[1, 1].set(title='synthetic, by character', ylabel='wrong')
+    axes[1, 1].set_xticks(range(len(found)), [f'{t}\n→{p}' for t, p, *_ in found])
     axes[1, 1].grid(axis='x', visible=False)
     return fig
 
