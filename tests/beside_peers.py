@@ -44,7 +44,7 @@ def ksr():
         cut = lambda: plates_in_photo(picture, how.find)
         plates = cut()
         read = lambda: [read_plate(how.reader, p, 'plate', still=True) for p in plates]
-        return dict(detect=lambda: how.find(picture), one_look=lambda: find(net, picture, tta=(640,)), detect_and_cut=cut) | (dict(read=read) if plates else {})
+        return dict(detect=lambda: how.find(picture), one_look=lambda: find(net, picture, sides=(640,)), detect_and_cut=cut) | (dict(read=read) if plates else {})
     return stages
 
 

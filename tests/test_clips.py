@@ -306,3 +306,13 @@ def test_a_click_is_caught_in_a_browser(several, tmp_path):
         assert browser.value("document.querySelector('svg').getBoundingClientRect().width") == 640
         assert browser.errors() == []
     assert np.abs(np.array(marking.quad.tolist()) - wanted).max() <= w / 640 # a pixel of the screen
+
+
+def test_what_is_timed_beside_peers_runs():
+    import beside_peers
+    from PIL import Image
+    photo = next((root/'data/sample-media').glob('*.jpg'))
+    stages = beside_peers.ksr()(np.asarray(Image.open(photo).convert('RGB')).copy())
+    assert list(stages) == ['detect', 'one_look', 'detect_and_cut', 'read']
+    for stage in stages.values(): stage()
+    assert len(stages['one_look']().boxes) >= 1
