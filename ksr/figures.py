@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sky', 'green', 'yellow', 'blue', 'vermillion',
            'purple', 'grey', 'pale', 'looks', 'set_labels', 'digits', 'escapes', 'column_width', 'text_width', 'style',
-           'rooms', 'ways', 'measures', 'trust_sets', 'angles', 'distances', 'places', 'picture_names', 'map_shapes',
-           'refuse_unless', 'check_set', 'load_record', 'load_records', 'mean_interval', 'set_figures', 'Pooled',
-           'same_tracks', 'pool_seeds', 'pooled_interval', 'seeds_text', 'absent', 'present', 'over_seeds',
-           'reading_columns', 'picture_columns', 'main_table', 'seeds_table', 'Look', 'look', 'order', 'cell', 'cells',
-           'escaped', 'heading_lines', 'latex_table', 'compare', 'neighbour_tests', 'new_figure', 'styled',
-           'save_figure', 'preview', 'system_figure', 'rate_bars', 'corrupted_sets', 'corrupted_curves',
+           'rooms', 'ways', 'measures', 'trust_sets', 'anatomy_columns', 'angles', 'distances', 'places',
+           'picture_names', 'map_shapes', 'refuse_unless', 'check_set', 'load_record', 'load_records', 'mean_interval',
+           'set_figures', 'Pooled', 'same_tracks', 'pool_seeds', 'pooled_interval', 'seeds_text', 'absent', 'present',
+           'over_seeds', 'reading_columns', 'picture_columns', 'main_table', 'seeds_table', 'Look', 'look', 'order',
+           'cell', 'cells', 'escaped', 'heading_lines', 'latex_table', 'compare', 'neighbour_tests', 'new_figure',
+           'styled', 'save_figure', 'preview', 'system_figure', 'rate_bars', 'corrupted_sets', 'corrupted_curves',
            'risk_coverage_curves', 'equal_bins', 'load_trust_record', 'reliability_figure', 'texts_of',
-           'confusion_figure', 'load_anatomy', 'worst_letters', 'wrong_by', 'anatomy_figure', 'covers', 'free_place',
-           'beside', 'place_labels', 'log_ticks', 'cost_accuracy', 'scaling_curve', 'power_law', 'load_learning',
-           'learning_curve', 'load_history', 'training_curves', 'Pictures', 'read_image', 'missing_files',
-           'load_pictures', 'show_read', 'inches', 'qualitative_strip', 'load_maps', 'maps_figure', 'alignment_figure',
-           'fusion_figure']
+           'confusion_figure', 'check_anatomy', 'load_anatomy', 'worst_letters', 'wrong_by', 'by_slot',
+           'anatomy_figure', 'worst_bars', 'covers', 'free_place', 'beside', 'place_labels', 'log_ticks',
+           'cost_accuracy', 'scaling_curve', 'power_law', 'load_learning', 'learning_curve', 'load_history',
+           'training_curves', 'Pictures', 'read_image', 'missing_files', 'load_pictures', 'show_read', 'inches',
+           'qualitative_strip', 'load_maps', 'maps_figure', 'alignment_figure', 'fusion_figure']
 
 # %% ../nbs/22_figures.ipynb #3617bacc
 import csv, io, json, math
@@ -458,9 +458,9 @@ def preview(
 rooms = dict( # name → (column, row, text, key of its cost)
     frames=(0, 0, 'frames\nas they are', ''), corners=(1, 0, 'corners\nof every frame', 'rectifier'),
     canvas=(2, 0, 'plate seen\nfrom the front', ''), joint=(3, 0, 'all frames\nread jointly', 'reader'),
-    text=(4, 0, 'characters,\nprobabilities', ''), answer=(5, 0, 'read, review\nor refuse', ''),
+    text=(4, 0, 'characters,\nprobabilities', ''), answer=(5, 0, 'an answer, where\na rate is asked', ''),
     flow=(2, 1, 'optical flow', 'restorer'), ham=(3, 1, 'flow mended by\ndeformable\nattention', 'restorer'),
-    stft=(4, 1, 'frames look at\neach other,\nare weighed', 'restorer'), plate=(5, 1, 'restored plate,\ndoes it explain\nthe frames?', ''))
+    stft=(4, 1, 'frames look at\neach other,\nare weighed', 'restorer'), plate=(5, 1, 'restored plate', ''))
 ways = (('frames', 'corners'), ('corners', 'canvas'), ('canvas', 'joint'), ('joint', 'text'), ('text', 'answer'), ('canvas', 'flow'),
     ('flow', 'ham'), ('ham', 'stft'), ('stft', 'plate'))
 
@@ -469,6 +469,8 @@ def system_figure(
     gigaflops:dict, # rectifier, reader, restorer: 10⁹ operations of a track of five frames
 ) -> plt.Figure:
     "Parts, ways between them, costs"
+    for key in ('rectifier', 'reader', 'restorer'):
+        refuse_unless(isinstance(gigaflops, dict) and isinstance(gigaflops.get(key), float), 'system', f'no {key!r}, expected its GFLOP')
     fig, axes = new_figure(text_width, 1.9)
     ax, w, h = axes[0, 0], .78, .62
     for column, row, text, key in rooms.values():
@@ -482,6 +484,7 @@ def system_figure(
         (x0, y0, *_), (x1, y1, *_) = rooms[a], rooms[b]
         start, end = ((x0 + w / 2, -y0), (x1 - w / 2, -y1)) if y0 == y1 else ((x0, -y0 - h / 2), (x1, -y1 + h / 2))
         ax.annotate('', end, start, arrowprops=dict(arrowstyle='-|>', lw=.8, color='black', shrinkA=0, shrinkB=0, mutation_scale=7))
+    ax.text(-w / 2, -1, 'operations of\none track of\nfive frames', ha='left', va='center', fontsize=6, color='#555555')
     ax.set(xlim=(-.45, 5.45), ylim=(-1.5, .4))
     ax.axis('off')
     return fig
@@ -664,71 +667,107 @@ def confusion_figure(
     return fig
 
 # %% ../nbs/22_figures.ipynb #24a00002
-def load_anatomy(
-    path, # JSON that evaluate.ipynb wrote
-) -> dict: # set → columns: hits (n, 7) bool, layout, and where known text, read, width, aspect
-    "Every track's hits, and what is known of it"
-    try:
-        sets = json.loads(Path(path).read_text(encoding='utf-8'))['sets']
-        return {k: {**s, 'hits': np.array([[c == '1' for c in h] for h in s['hits']]).reshape(-1, slots)} for k, s in sets.items()}
-    except (OSError, ValueError, KeyError, TypeError) as e: raise KSRError(f'{path}: {e!r}; expected what evaluate.ipynb wrote') from e
+anatomy_columns = ('text', 'read', 'width', 'aspect') # of the set `synthetic`, beside those of all
 
+def check_anatomy(
+    sets, # name → columns
+    path, # named in what is said
+):
+    "`KSRError` where there is no set `synthetic`, or a column is absent or of another length"
+    there = isinstance(sets, dict) and 'synthetic' in sets and all(isinstance(s, dict) and 'hits' in s for s in sets.values())
+    refuse_unless(there, path, 'no set `synthetic` with hits, expected `anatomy.json`, which evaluate.ipynb writes')
+    for name, s in sets.items():
+        for key in ('hits', 'layout', *anatomy_columns * (name == 'synthetic')):
+            refuse_unless(key in s and len(s[key]) == len(s['hits']) > 0, path, f'{name}: expected {key!r} for every track')
+
+def load_anatomy(
+    path, # `anatomy.json`, which evaluate.ipynb writes
+) -> dict: # set → columns: hits (n, 7) bool, layout (n letters); of `synthetic` text, read, width (px) and aspect too
+    "Every track's hits, and what is known of it; `KSRError` where the file is none"
+    try: sets = json.loads(Path(path).read_text(encoding='utf-8'))['sets']
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise KSRError(f'{path}: {type(e).__name__}; expected `anatomy.json`, which evaluate.ipynb writes') from e
+    check_anatomy(sets, path)
+    odd = [h for s in sets.values() for h in s['hits'] if not (isinstance(h, str) and len(h) == slots and set(h) <= set('01'))]
+    refuse_unless(not odd, path, f'hits {odd[:1]}, expected {slots} times 0 or 1')
+    return {k: {**s, 'hits': np.array([[c == '1' for c in h] for h in s['hits']])} for k, s in sets.items()}
+
+
+# %% ../nbs/22_figures.ipynb #24a00008
 def worst_letters(
-    pred, # predicted texts
+    pred, # predicted texts; one that is shorter has no slots to compare
     true, # true texts
     top:int=12, # characters
     least:int=20, # times that one must stand there
 ) -> list: # (true character, what it is most often taken for, share wrong, times), worst first
-    "The characters that are lost most often"
+    "The letters and digits that are lost most often"
     counts = confusion_matrix(pred, true)
     wrong = counts * ~np.eye(len(alphabet), dtype=bool)
     enough = [i for i, c in enumerate(counts) if c.sum() >= least and wrong[i].any()]
     rows = [(alphabet[i], alphabet[wrong[i].argmax()], wrong[i].sum() / counts[i].sum(), int(counts[i].sum())) for i in enough]
     return sorted(rows, key=lambda r: -r[2])[:top]
 
-
 # %% ../nbs/22_figures.ipynb #24a00004
 def wrong_by(
     ax, # axes
     x, # (n,) a property of the plates
     wrong, # (n,) bool
-    look:dict, # of the line
+    line:dict, # its look
     bins:int=6, # of equally many tracks
 ):
-    "Share of plates with a wrong character over a property, with Wilson's intervals"
+    "Share of plates with a wrong character over a property, with Wilson's intervals; the points are joined for the eye"
     parts = np.array_split(np.argsort(x, kind='stable'), min(bins, len(x)))
     at, share, spread = zip(*((np.mean(x[p]), wrong[p].mean(), rate_interval(wrong[p])) for p in parts))
-    ax.plot(at, share, **look)
-    ax.vlines(at, *zip(*spread), color=look['color'], lw=.6)
+    ax.plot(at, share, clip_on=False, **line)
+    ax.vlines(at, *zip(*spread), color=line['color'], lw=.6)
+
+def by_slot(
+    ax, # axes
+    sets:dict, # of `load_anatomy`
+):
+    "Share of wrong characters in every slot, a line for every set"
+    colors = (black, blue, vermillion, green, orange, purple, sky, grey)
+    refuse_unless(len(sets) <= len(colors), 'anatomy', f'{len(sets)} sets, expected at most {len(colors)}')
+    for (name, s), color, marker in zip(sets.items(), colors, 'osD^v<>P'):
+        label = f'{trust_sets.get(name, name)[:16]} ({len(s["hits"])} tracks)'
+        ax.plot(range(1, slots + 1), 1 - s['hits'].mean(0), color=color, marker=marker, lw=.8, ms=3.5, label=label, clip_on=False)
+    ax.set(title='by slot', xlabel='slot', xticks=range(1, slots + 1), ylabel='share of characters wrong')
+    ax.set_ylim(0, 1.6 * max(.05, *(1 - s['hits'].mean(0).min() for s in sets.values()))) # room for the legend
+    ax.legend(ncols=2, fontsize=5.5, loc='upper center', columnspacing=1.)
 
 @styled
 def anatomy_figure(
-    sets:dict, # of `load_anatomy`; `synthetic` with text, read, width and aspect
+    sets:dict, # of `load_anatomy`
 ) -> plt.Figure:
-    "Errors by slot, by width and by pose, for each layout, and the letters that are lost most often"
+    "Errors by slot, by width and by pose, for each layout, and the letters and digits that are lost most often"
+    check_anatomy(sets, 'anatomy')
     fig, axes = new_figure(text_width, 4.2, 2, 2)
-    names = dict(trust_sets, synthetic='synthetic')
-    for (name, s), color, marker in zip(sets.items(), (black, blue, vermillion, green, orange, purple), 'osD^v<'):
-        label = f'{names.get(name, name)} ({len(s["hits"])})'
-        axes[0, 0].plot(range(1, slots + 1), 1 - s['hits'].mean(0), color=color, marker=marker, lw=.8, ms=3.5, label=label)
-    axes[0, 0].set(title='by slot', xlabel='slot', xticks=range(1, slots + 1), ylabel='characters wrong')
-    axes[0, 0].set_ylim(0, 1.6 * axes[0, 0].dataLim.y1) # room for the legend
-    axes[0, 0].legend(ncols=2, fontsize=6, loc='upper center')
-    drawn, layouts = sets['synthetic'], np.array(list(sets['synthetic']['layout']))
-    wrong = ~drawn['hits'].all(1)
-    for ax, key, label in ((axes[0, 1], 'width', 'plate width, native px'), (axes[1, 0], 'aspect', 'width for height, as seen')):
+    by_slot(axes[0, 0], sets)
+    synthetic, layouts = sets['synthetic'], np.array(list(sets['synthetic']['layout']))
+    wrong = ~synthetic['hits'].all(1)
+    shown = dict(
+        width=('width', 'plate width, native px', 'upper right'),
+        aspect=('pose', 'width for height as seen (3.08: from the front)', 'upper left'))
+    for ax, (key, (title, label, corner)) in zip((axes[0, 1], axes[1, 0]), shown.items()):
         for layout, name, color, marker in (('B', 'Brazilian', blue, 'o'), ('M', 'Mercosur', vermillion, 'D')):
             rows, line = layouts == layout, dict(color=color, marker=marker, ms=3.5, lw=.8, label=name)
-            if rows.any(): wrong_by(ax, np.array(drawn[key])[rows], wrong[rows], line)
-        ax.set(title=f'synthetic, by {"width" if key == "width" else "pose"}', xlabel=label, ylabel='plates not read', ylim=(0, 1))
-        ax.legend()
-    found = worst_letters(drawn['read'], drawn['text'])
-    axes[1, 1].bar(range(len(found)), [r[2] for r in found], color=grey, width=.7)
-    axes[1, 1].set(title='synthetic, by character', ylabel='wrong')
-    axes[1, 1].set_xticks(range(len(found)), [f'{t}\n→{p}' for t, p, *_ in found])
-    axes[1, 1].grid(axis='x', visible=False)
+            if rows.any(): wrong_by(ax, np.array(synthetic[key])[rows], wrong[rows], line)
+        ax.set(title=f'synthetic, by {title}', xlabel=label, ylabel='share of plates misread', ylim=(0, 1))
+        ax.legend(loc=corner)
+    worst_bars(axes[1, 1], worst_letters(synthetic['read'], synthetic['text']))
     return fig
 
+# %% ../nbs/22_figures.ipynb #24a00010
+def worst_bars(
+    ax, # axes
+    found, # of `worst_letters`
+):
+    "A bar for every character, below it what it is most often taken for"
+    ax.bar(range(len(found)), [r[2] for r in found], color=grey, width=.7)
+    ax.set(title='synthetic, by character', xlabel='true character, → most often read as', ylabel='share of these wrong')
+    ax.set_xticks(range(len(found)), [f'{t}\n→{p}' for t, p, *_ in found])
+    ax.grid(axis='x', visible=False)
+    if not found: ax.text(.5, .5, 'no character stands here\noften enough', transform=ax.transAxes, ha='center', va='center')
 
 # %% ../nbs/22_figures.ipynb #cdeff7c3
 angles = (0, 180, -45, 45, 225, 135, -90, 90, -22, 22, 202, 158, -68, 68, 248, 112)
