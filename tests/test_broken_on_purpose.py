@@ -32,6 +32,7 @@ breaks = {
     'the generator leaves nothing out': ('04_tracks', '(Typical(draws) if part in self.typical else draws for part in parts)', '(draws for part in parts)'),
     'calibration is ignored': ('17_experiment', 'torch.full(reads.shape[1:2], exponent)', 'torch.full(reads.shape[1:2], 1.)'),
     'pixels of unknown plates are learnt': ('17_experiment', 'everything = torch.ones(len(batch), dtype=torch.bool) if batch.registered is None else batch.registered', 'everything = torch.ones(len(batch), dtype=torch.bool)'),
+    'the joint loss is doubled': ('17_experiment', 'return sum(weights[k] * v for k, v in parts.items()), {k:', "return sum(weights[k] * v for k, v in parts.items()) * (2 if task == 'joint' else 1), {k:"),
     'the teacher teaches nothing': ('17_experiment', "parts['taught'] = P.distillation_loss(", "parts['taught'] = 0 * P.distillation_loss("),
     'the teacher is not listened to': ('13_recognizer', 'return temperature**2 * (p.exp() * (p - q)).sum(-1).mean((1, 2))', 'return 0 * (p.exp() * (p - q)).sum(-1).mean((1, 2))'),
     'corruption corrupts nothing': ('17_experiment', 'if corrupt: batch = replace', 'if False: batch = replace'),

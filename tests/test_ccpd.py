@@ -26,7 +26,7 @@ def tree(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() for p
 
 
 def test_workers_write_the_same(ccpd, tmp_path):
-    done = {n: call('ksr_ccpd', ccpd, '--out', tmp_path/str(n), '--crops', '16x64', '--workers', n) for n in (1, 2)}
+    done = {n: call('ksr_ccpd', ccpd, '--out', tmp_path/str(n), '--crops', '16x64', '--workers', n, fresh=n == 2) for n in (1, 2)}
     for n, d in done.items(): assert d.code == 1 and d.out.startswith('1 tables, 59 of 60 crops (0 were there) in '), d.err
     assert tree(tmp_path/'1') == tree(tmp_path/'2') and done[1].err == done[2].err
     assert done[1].err.count('\n') == 2 and 'holiday.jpg: has not the name' in done[1].err and 'is damaged or truncated' in done[1].err

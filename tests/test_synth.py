@@ -9,7 +9,7 @@ def contents(folder): return {str(p.relative_to(folder)): p.read_bytes() for p i
 
 
 def test_same_seed_same_bytes(synthetic, tmp_path):
-    assert call('ksr_synth', tmp_path/'again', '--n', 12, '--seed', 3).code == 0
+    assert call('ksr_synth', tmp_path/'again', '--n', 12, '--seed', 3, fresh=True).code == 0
     once, again = contents(synthetic), contents(tmp_path/'again')
     assert set(once) == set(again) and len(once) == 12 * 11 + 2
     assert [name for name in once if once[name] != again[name]] == []
