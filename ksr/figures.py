@@ -14,7 +14,7 @@ __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sk
            'risk_coverage_curves', 'equal_bins', 'load_trust_record', 'reliability_figure', 'texts_of',
            'confusion_figure', 'check_anatomy', 'load_anatomy', 'worst_letters', 'wrong_by', 'by_slot',
            'anatomy_figure', 'worst_bars', 'covers', 'free_place', 'beside', 'place_labels', 'log_ticks',
-           'cost_accuracy', 'scaling_curve', 'power_law', 'load_learning', 'learning_curve', 'load_history',
+           'cost_accuracy', 'power_law', 'with_fit', 'scaling_curve', 'load_learning', 'learning_curve', 'load_history',
            'training_curves', 'Pictures', 'read_image', 'missing_files', 'load_pictures', 'show_read', 'inches',
            'qualitative_strip', 'load_maps', 'maps_figure', 'alignment_figure', 'fusion_figure']
 
@@ -872,33 +872,7 @@ def cost_accuracy(
     place_labels(ax, [p for p, _ in bars], [look(s).label for s in shown], [b for _, b in bars])
     return fig
 
-# %% ../nbs/22_figures.ipynb #b0730a31
-@styled
-def scaling_curve(
-    records:dict, # of the group `scaling`
-    names=('bench', 'br_dev'), # of the sets, side by side
-) -> plt.Figure:
-    "Recognition rate against tracks seen in training, a line for every size, each set aside by 2 % so that none hides another"
-    for name, r in records.items():
-        refuse_unless('size' in r and 'tracks_seen' in r, name,
-            'no `size` or `tracks_seen`, expected both in a record of the group scaling')
-    smallest = lambda size: min(r.get('parameters') or 0 for r in records.values() if r['size'] == size)
-    sizes = sorted({r['size'] for r in records.values()}, key=lambda s: (smallest(s), s))
-    fig, axes = new_figure(text_width if len(names) > 1 else column_width, 2.4, 1, len(names), sharey=True)
-    for ax, name in zip(axes[0], names):
-        for i, (size, color, marker) in enumerate(zip(sizes, [blue, vermillion, green, orange, purple, black], 'osD^vP')):
-            runs = sorted((r for r in records.values() if r['size'] == size and name in r['sets']), key=lambda r: r['tracks_seen'])
-            seen, found = 1.02**i * np.array([r['tracks_seen'] for r in runs]), [set_figures(r['sets'][name]) for r in runs]
-            ax.plot(seen, [f['rate'] for f in found], color=color, marker=marker, label=size)
-            for x, f in zip(seen, found): ax.plot([x, x], f['interval'], color=color, lw=.7)
-        log_ticks(ax, [r['tracks_seen'] for r in records.values()])
-        ax.set(xlabel='tracks seen in training', title=f'{set_labels.get(name, name)}, 95 % by {found[0]["shared"]}')
-    axes[0, 0].set(ylabel='recognition rate (share of plates)', ylim=(0, None))
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc='outside upper center', ncols=6)
-    return fig
-
-# %% ../nbs/22_figures.ipynb #418a7428
+# %% ../nbs/22_figures.ipynb #418a7402
 def power_law(
     seen, # (n,) tracks seen in training
     rate, # (n,) recognition rates, < 1
@@ -907,6 +881,49 @@ def power_law(
     slope, start = np.polyfit(np.log(seen), np.log(np.clip(1 - np.asarray(rate), 1e-3, 1)), 1) # nobody is known to err less often
     return math.exp(start), -slope
 
+def with_fit(
+    ax, # of a figure
+    seen, rate, # as `power_law` takes them
+    color,
+    ahead, # (10., 100.): so many times the most tracks
+) -> str: # the rates there; empty for a single point
+    "Draws the power law as far as the first of these"
+    if len(seen) < 2: return ''
+    a, b = power_law(seen, rate)
+    further = np.geomspace(min(seen), ahead[0] * max(seen), 40)
+    ax.plot(further, 1 - a * further**-b, color=color, ls='--', lw=.8)
+    return ': ' + ', '.join(f'{1 - a * (k * max(seen))**-b:.2f} at {k:g} ×' for k in ahead)
+
+# %% ../nbs/22_figures.ipynb #b0730a31
+@styled
+def scaling_curve(
+    records:dict, # of the group `scaling`
+    names=('bench', 'br_dev'), # of the sets, side by side
+    ahead:tuple=(10., 100.), # what the fit is asked for
+) -> plt.Figure:
+    "Recognition rate against tracks seen in training and its power law, a line for every size, each set aside by 2 %"
+    for name, r in records.items():
+        refuse_unless('size' in r and 'tracks_seen' in r, name,
+            'no `size` or `tracks_seen`, expected both in a record of the group scaling')
+    smallest = lambda size: min(r.get('parameters') or 0 for r in records.values() if r['size'] == size)
+    sizes = sorted({r['size'] for r in records.values()}, key=lambda s: (smallest(s), s))
+    fig, axes = new_figure(text_width if len(names) > 1 else column_width, 2.7, 1, len(names), sharey=True)
+    for ax, name in zip(axes[0], names):
+        for i, (size, color, marker) in enumerate(zip(sizes, [blue, vermillion, green, orange, purple, black], 'osD^vP')):
+            runs = sorted((r for r in records.values() if r['size'] == size and name in r['sets']), key=lambda r: r['tracks_seen'])
+            seen, found = 1.02**i * np.array([r['tracks_seen'] for r in runs]), [set_figures(r['sets'][name]) for r in runs]
+            rates = [f['rate'] for f in found]
+            ax.plot(seen, rates, color=color, marker=marker, label=size + with_fit(ax, seen, rates, color, ahead))
+            for x, f in zip(seen, found): ax.plot([x, x], f['interval'], color=color, lw=.7)
+        most = max(r['tracks_seen'] for r in records.values())
+        log_ticks(ax, [r['tracks_seen'] for r in records.values()] + [ahead[0] * most])
+        ax.set(xlabel='tracks seen in training')
+        title = f'{set_labels.get(name, name)}, 95 % by {found[0]["shared"]}'
+        ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), title=title, title_fontsize=8, fontsize=6)
+    axes[0, 0].set(ylabel='recognition rate (share of plates)', ylim=(0, 1))
+    return fig
+
+# %% ../nbs/22_figures.ipynb #418a7428
 def load_learning(
     path, # JSON: a list of dicts, each with tracks_seen and sets: name → dict(rate, interval)
 ) -> list: # of them, empty where there is no file
@@ -923,7 +940,7 @@ def load_learning(
 def learning_curve(
     rows:list, # dicts: tracks_seen, and sets: name → dict(rate, interval)
     panels:dict, # title → {label: name of a set}
-    ahead:float=10., # how far the fit is drawn on
+    ahead:tuple=(10., 100.), # what the fit is asked for: so many times the most tracks; it is drawn as far as the first
 ) -> plt.Figure:
     "Recognition rate against tracks seen, with its power law"
     fig, axes = new_figure(text_width, 2.9, 1, len(panels), sharey=True)
@@ -932,13 +949,9 @@ def learning_curve(
             known = [r for r in rows if name in r['sets']]
             if not known: continue
             seen, rate = (np.array(v, float) for v in ([r['tracks_seen'] for r in known], [r['sets'][name]['rate'] for r in known]))
-            fit = power_law(seen, rate) if len(known) > 1 else None
-            then = f': {1 - fit[0] * (ahead * seen.max())**-fit[1]:.2f} at {ahead:g} ×' if fit else ''
-            ax.plot(seen, rate, color=color, marker=marker, ls='', label=label + then)
-            further = np.geomspace(seen.min(), ahead * seen.max(), 40)
-            if fit: ax.plot(further, 1 - fit[0] * further**-fit[1], color=color, ls='--', lw=.8)
+            ax.plot(seen, rate, color=color, marker=marker, ls='', label=label + with_fit(ax, seen, rate, color, ahead))
             for x, r in zip(seen, known): ax.plot([x, x], r['sets'][name]['interval'], color=color, lw=.7)
-        log_ticks(ax, [r['tracks_seen'] for r in rows] + [ahead * max(r['tracks_seen'] for r in rows)])
+        log_ticks(ax, [r['tracks_seen'] for r in rows] + [ahead[0] * max(r['tracks_seen'] for r in rows)])
         ax.tick_params(axis='x', labelrotation=45)
         ax.set(xlabel='tracks seen')
         ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), title=title, title_fontsize=8, fontsize=6) # above, where no interval lies
