@@ -10,9 +10,9 @@ __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sk
            'set_figures', 'Pooled', 'same_tracks', 'pool_seeds', 'pooled_interval', 'seeds_text', 'absent', 'present',
            'over_seeds', 'reading_columns', 'picture_columns', 'main_table', 'seeds_table', 'Look', 'look', 'order',
            'cell', 'cells', 'escaped', 'heading_lines', 'latex_table', 'compare', 'neighbour_tests', 'new_figure',
-           'styled', 'save_figure', 'preview', 'system_figure', 'rate_bars', 'corrupted_sets', 'corrupted_curves',
-           'risk_coverage_curves', 'equal_bins', 'load_trust_record', 'reliability_figure', 'texts_of',
-           'confusion_figure', 'check_anatomy', 'load_anatomy', 'worst_letters', 'wrong_by', 'by_slot',
+           'panels', 'styled', 'save_figure', 'preview', 'system_figure', 'rate_bars', 'corrupted_sets',
+           'corrupted_curves', 'risk_coverage_curves', 'equal_bins', 'load_trust_record', 'reliability_figure',
+           'texts_of', 'confusion_figure', 'check_anatomy', 'load_anatomy', 'worst_letters', 'wrong_by', 'by_slot',
            'anatomy_figure', 'worst_bars', 'covers', 'free_place', 'beside', 'place_labels', 'log_ticks',
            'cost_accuracy', 'power_law', 'with_fit', 'scaling_curve', 'load_learning', 'learning_curve', 'load_history',
            'training_curves', 'Pictures', 'read_image', 'missing_files', 'load_pictures', 'show_read', 'inches',
@@ -289,7 +289,8 @@ looks = dict(
     shipped=Look('shipped', purple, '*'), joint=Look('joint reader*', purple, 'P'),
     **{'shipped, image alone': Look('shipped, image alone', purple, 'x'),
         'community compute': Look('ResNet-34 + CTC*, same compute', orange, 'X')})
-set_labels = dict(synthetic='synthetic tracks', bench='synthetic benchmark', br_dev='real plates (br_dev)')
+set_labels = dict(synthetic='synthetic tracks', bench='synthetic benchmark', br_dev='real plates (br_dev)',
+    mercosur_dev='real Mercosur plates', mercosur_steep_dev='real Mercosur plates, steep')
 
 # %% ../nbs/22_figures.ipynb #5b4490ce
 def look(
@@ -426,6 +427,17 @@ def new_figure(
         plt.close(fig)
     return fig, axes
 
+def panels(
+    number:int, # ≥ 1
+    height:float, # inches of each
+) -> tuple: # figure, list of axes
+    "Axes for several sets, two in a row"
+    rows, cols = -(-number // 2), min(number, 2)
+    fig, axes = new_figure(text_width if cols > 1 else column_width, rows * height, rows, cols, sharey=True)
+    for ax in axes.flat[number:]: ax.set_visible(False)
+    for ax in axes[:, 0]: ax.yaxis.set_tick_params(labelleft=True)
+    return fig, list(axes.flat[:number])
+
 # %% ../nbs/22_figures.ipynb #344ea97f
 def styled(draw):
     "Draw in our style, whatever is set elsewhere"
@@ -499,8 +511,8 @@ def rate_bars(
     reference:str='', # a system whose rate is drawn through all bars
 ) -> plt.Figure:
     "Recognition rate with interval and seeds"
-    fig, axes = new_figure(text_width if len(names) > 1 else column_width, .5 + .175 * len(systems), 1, len(names), sharey=True)
-    for ax, name in zip(axes[0], names):
+    fig, axes = panels(len(names), .5 + .175 * len(systems))
+    for ax, name in zip(axes, names):
         for i, system in enumerate(systems):
             pooled, shape = pool_seeds(records, system, name), look(system)
             low, high = pooled_interval(pooled)
@@ -564,15 +576,15 @@ def risk_coverage_curves(
     names=('bench', 'br_dev'), # of the sets, side by side
 ) -> plt.Figure:
     "Risk against coverage, lower is better"
-    fig, axes = new_figure(text_width if len(names) > 1 else column_width, 2.5, 1, len(names), sharey=True)
-    for ax, name in zip(axes[0], names):
+    fig, axes = panels(len(names), 2.5)
+    for ax, name in zip(axes, names):
         for i, system in enumerate(systems):
             pooled = pool_seeds(records, system, name)
             coverage, risk = risk_coverage(pooled.columns['confidence'].ravel(), pooled.read.ravel())
             ax.plot(coverage, risk, **look(system).line(markevery=(.03 + .012 * i, .16), ms=3.5))
         ax.set(title=set_labels.get(name, name), xlabel='coverage (share of plates answered)', xlim=(0, 1))
-    axes[0, 0].set(ylabel='risk (share of answers wrong)', ylim=(0, None))
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    for ax in axes[::2]: ax.set(ylabel='risk (share of answers wrong)', ylim=(0, None))
+    handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc='outside upper center', ncols=min(len(systems), 6 if len(names) > 1 else 3))
     return fig
 
@@ -907,8 +919,8 @@ def scaling_curve(
             'no `size` or `tracks_seen`, expected both in a record of the group scaling')
     smallest = lambda size: min(r.get('parameters') or 0 for r in records.values() if r['size'] == size)
     sizes = sorted({r['size'] for r in records.values()}, key=lambda s: (smallest(s), s))
-    fig, axes = new_figure(text_width if len(names) > 1 else column_width, 2.7, 1, len(names), sharey=True)
-    for ax, name in zip(axes[0], names):
+    fig, axes = panels(len(names), 2.7)
+    for ax, name in zip(axes, names):
         for i, (size, color, marker) in enumerate(zip(sizes, [blue, vermillion, green, orange, purple, black], 'osD^vP')):
             runs = sorted((r for r in records.values() if r['size'] == size and name in r['sets']), key=lambda r: r['tracks_seen'])
             seen, found = 1.02**i * np.array([r['tracks_seen'] for r in runs]), [set_figures(r['sets'][name]) for r in runs]
@@ -920,7 +932,7 @@ def scaling_curve(
         ax.set(xlabel='tracks seen in training')
         title = f'{set_labels.get(name, name)}, 95 % by {found[0]["shared"]}'
         ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), title=title, title_fontsize=8, fontsize=6)
-    axes[0, 0].set(ylabel='recognition rate (share of plates)', ylim=(0, 1))
+    for ax in axes[::2]: ax.set(ylabel='recognition rate (share of plates)', ylim=(0, 1))
     return fig
 
 # %% ../nbs/22_figures.ipynb #418a7428
