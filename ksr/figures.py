@@ -20,7 +20,7 @@ __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sk
 
 # %% ../nbs/22_figures.ipynb #3617bacc
 import csv, io, json, math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 
@@ -115,6 +115,7 @@ class Pooled:
     seeds:tuple # S numbers, rising
     columns:dict # column → (S, n) array, for the numbers that every seed has
     facts:dict # what belongs to the tracks and not to the system: text, scenario, layout, width, where known
+    fixed:bool=False # nothing was trained that a seed would change
 
     @property
     def read(self): return self.columns['right'] == slots # (S, n) bool
@@ -131,7 +132,11 @@ class Pooled:
 
     def of(self, seeds): # the same with these seeds alone
         rows = [self.seeds.index(s) for s in seeds]
-        return Pooled(self.system, tuple(seeds), {k: v[rows] for k, v in self.columns.items()}, self.facts)
+        return replace(self, seeds=tuple(seeds), columns={k: v[rows] for k, v in self.columns.items()})
+
+    def beside(self, other): # the same for every seed of the other, where nothing in it was trained
+        if not self.fixed or other.fixed: return self
+        return replace(self, seeds=other.seeds, columns={k: v.repeat(len(other.seeds), 0) for k, v in self.columns.items()})
 
 # %% ../nbs/22_figures.ipynb #cae602de
 facts_of_tracks = ('text', 'scenario', 'layout', 'width', 'cluster', 'shared')
@@ -161,7 +166,8 @@ def pool_seeds(
     facts = [{k: s[k] for k in facts_of_tracks if k in s} for s in sets]
     for f, seed in zip(facts, seeds): same_tracks(facts[0], f, f'{system} on {name}, seeds {seeds[0]} and {seed}')
     known = [k for k in sets[0] if k not in ('tracks', 'read', *facts_of_tracks) and all(k in s for s in sets)]
-    return Pooled(system, seeds, {k: np.array([s[k] for s in sets]) for k in known}, facts[0])
+    fixed = len(runs) == 1 and not runs[0].get('tracks_seen')
+    return Pooled(system, seeds, {k: np.array([s[k] for s in sets]) for k in known}, facts[0], fixed)
 
 # %% ../nbs/22_figures.ipynb #49d80ab1
 def pooled_interval(
@@ -372,8 +378,8 @@ def compare(
     later:Pooled, # one system
     earlier:Pooled, # the other, on the same tracks
 ) -> dict: # difference, interval, and for every common seed the tracks that only one of them reads, and p
-    "Two systems, paired by track and by seed"
-    where = f'{later.system} and {earlier.system}'
+    "Two systems, paired by track and by seed; one in which nothing was trained stands beside every seed of the other"
+    where, later, earlier = f'{later.system} and {earlier.system}', later.beside(earlier), earlier.beside(later)
     same_tracks(later.facts, earlier.facts, where)
     common = [s for s in later.seeds if s in earlier.seeds]
     refuse_unless(common, where, f'seeds {later.seeds} and {earlier.seeds}, expected at least one in common')
