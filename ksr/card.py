@@ -144,7 +144,7 @@ def picture_texts(
     return quality | {f"picture.{r['picture']}": rate_text(r['rate'], r['interval']) for r in rows}
 
 # %% ../nbs/25_card.ipynb #25a0c0de
-quoted = ('baseline', 'shipped') # systems of data/results/ablation, seed 0, that pages name
+quoted = ('baseline', 'shipped image') # systems of data/results/ablation, seed 0, that pages name
 
 def place_texts(
     record:dict, # an evaluation's metrics.json
