@@ -293,8 +293,10 @@ looks = dict(
     no_charbonnier=Look('no Charbonnier loss', green, 'P'), no_gradient=Look('no gradient loss', green, 'v'),
     no_semantic=Look('no semantic loss', green, '^'), no_perceptual=Look('no perceptual loss', green, 's'),
     shipped=Look('shipped', purple, '*'), joint=Look('joint reader*', purple, 'P'),
+    small=Look('joint reader*, mild first', sky, 'v'), smoke=Look('smoke size, mild first', grey, 's'),
     **{'shipped, image alone': Look('shipped, image alone', purple, 'x'),
-        'community compute': Look('ResNet-34 + CTC*, same compute', orange, 'X')})
+        'community compute': Look('ResNet-34 + CTC*, same compute', orange, 'X'),
+        'joint as cut': Look('joint reader*, frames as cut', vermillion, 'X')})
 set_labels = dict(synthetic='synthetic tracks', bench='synthetic benchmark', br_dev='real plates (br_dev)',
     mercosur_dev='real Mercosur plates', mercosur_steep_dev='real Mercosur plates, steep')
 
