@@ -145,6 +145,7 @@ def picture_texts(
 
 # %% ../nbs/25_card.ipynb #25a0c0de
 quoted = ('baseline', 'shipped image') # systems of data/results/ablation, seed 0, that pages name
+needed = ('bench', 'br_dev', 'mercosur_dev', 'mercosur_steep_dev') # folders
 
 def place_texts(
     record:dict, # an evaluation's metrics.json
@@ -156,14 +157,14 @@ def place_texts(
 
 def system_texts(
     record:dict, # of a system in data/results/ablation
-) -> dict: # name → rate on `br_dev`
-    "Whole texts, near and far"
-    of = record['sets']['br_dev']
-    def rate(scenario):
+) -> dict: # name → rate
+    "Whole texts on every folder, near and far"
+    def rate(of, scenario):
         there = [k for k, s in enumerate(of['scenario']) if s == scenario]
         right = [of['right'][k] == slots for k in there]
         return rate_text(sum(right) / len(right), rate_interval(right, [of['cluster'][k] for k in there]))
-    return {f"ablation.{record['system']}.{near}": rate(group[-1]) for group, near in distances.items()}
+    pairs = [(name, near, rate(of, group[-1])) for name, of in record['sets'].items() if name in needed for group, near in distances.items()]
+    return {f"ablation.{record['system']}.{name}.{near}": said for name, near, said in pairs}
 
 # %% ../nbs/25_card.ipynb #3fdc51c9
 def record_file(weights:str) -> Path: return weights_file(weights).with_suffix('.metrics.json')
@@ -198,8 +199,6 @@ def page_values(
     return values | {'rates': table(rates_table(record)), 'learning': table(learning_table(learning)), 'corners': table(values['corners'])}
 
 # %% ../nbs/25_card.ipynb #c492cc5b
-needed = ('bench', 'br_dev', 'mercosur_dev', 'mercosur_steep_dev')
-
 def checked_record(
     record:dict, # an evaluation's metrics.json
     sha:str, # SHA-256 of the weights
