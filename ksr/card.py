@@ -163,8 +163,8 @@ def system_texts(
         there = [k for k, s in enumerate(of['scenario']) if s == scenario]
         right = [of['right'][k] == slots for k in there]
         return rate_text(sum(right) / len(right), rate_interval(right, [of['cluster'][k] for k in there]))
-    pairs = [(name, near, rate(of, group[-1])) for name, of in record['sets'].items() if name in needed for group, near in distances.items()]
-    return {f"ablation.{record['system']}.{name}.{near}": said for name, near, said in pairs}
+    sets, named = {k: v for k, v in record['sets'].items() if k in needed}, f"ablation.{record['system']}"
+    return {f'{named}.{name}.{near}': rate(of, group[-1]) for name, of in sets.items() for group, near in distances.items()}
 
 # %% ../nbs/25_card.ipynb #3fdc51c9
 def record_file(weights:str) -> Path: return weights_file(weights).with_suffix('.metrics.json')
