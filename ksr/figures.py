@@ -9,8 +9,8 @@ __all__ = ['needed', 'needed_columns', 'facts_of_tracks', 'black', 'orange', 'sk
            'picture_names', 'map_shapes', 'refuse_unless', 'check_set', 'load_record', 'load_records', 'mean_interval',
            'set_figures', 'Pooled', 'same_tracks', 'pool_seeds', 'pooled_interval', 'seeds_text', 'absent', 'present',
            'over_seeds', 'reading_columns', 'picture_columns', 'main_table', 'seeds_table', 'Look', 'look', 'order',
-           'cell', 'cells', 'escaped', 'heading_lines', 'latex_table', 'compare', 'neighbour_tests', 'new_figure',
-           'panels', 'styled', 'save_figure', 'preview', 'system_figure', 'rate_bars', 'corrupted_sets',
+           'cell', 'cells', 'escaped', 'heading_lines', 'latex_table', 'compare', 'pair_tests', 'neighbour_tests',
+           'new_figure', 'panels', 'styled', 'save_figure', 'preview', 'system_figure', 'rate_bars', 'corrupted_sets',
            'corrupted_curves', 'risk_coverage_curves', 'equal_bins', 'load_trust_record', 'reliability_figure',
            'texts_of', 'confusion_figure', 'check_anatomy', 'load_anatomy', 'worst_letters', 'wrong_by', 'by_slot',
            'anatomy_figure', 'worst_bars', 'covers', 'free_place', 'beside', 'place_labels', 'log_ticks',
@@ -166,7 +166,7 @@ def pool_seeds(
     facts = [{k: s[k] for k in facts_of_tracks if k in s} for s in sets]
     for f, seed in zip(facts, seeds): same_tracks(facts[0], f, f'{system} on {name}, seeds {seeds[0]} and {seed}')
     known = [k for k in sets[0] if k not in ('tracks', 'read', *facts_of_tracks) and all(k in s for s in sets)]
-    fixed = len(runs) == 1 and not runs[0].get('tracks_seen')
+    fixed = len(runs) == 1 and runs[0].get('fixed', False)
     return Pooled(system, seeds, {k: np.array([s[k] for s in sets]) for k in known}, facts[0], fixed)
 
 # %% ../nbs/22_figures.ipynb #49d80ab1
@@ -293,7 +293,7 @@ looks = dict(
     no_charbonnier=Look('no Charbonnier loss', green, 'P'), no_gradient=Look('no gradient loss', green, 'v'),
     no_semantic=Look('no semantic loss', green, '^'), no_perceptual=Look('no perceptual loss', green, 's'),
     shipped=Look('shipped', purple, '*'), joint=Look('joint reader*', purple, 'P'),
-    small=Look('joint reader*, mild first', sky, 'v'), smoke=Look('smoke size, mild first', grey, 's'),
+    small=Look('joint reader*, as shipped', sky, 'o'), smoke=Look('smoke size*, as shipped', grey, 's'),
     **{'shipped, image alone': Look('shipped, image alone', purple, 'x'),
         'community compute': Look('ResNet-34 + CTC*, same compute', orange, 'X'),
         'joint as cut': Look('joint reader*, frames as cut', vermillion, 'X')})
@@ -391,24 +391,32 @@ def compare(
     return dict(difference=difference, interval=tuple(interval), shared=later.shared, seeds=common, tests=tests)
 
 # %% ../nbs/22_figures.ipynb #9e28e9ab
+def pair_tests(
+    records:dict, # name → record
+    pairs, # (later, earlier) systems
+    names, # of the sets
+) -> list: # dict rows, one for every set and pair
+    "Does the one read more than the other? Corrected over all rows and seeds"
+    asked = [(name, *pair) for name in names for pair in pairs]
+    found = [compare(*(pool_seeds(records, s, name) for s in pair)) for name, *pair in asked]
+    corrected = iter(holm([p for f in found for *_, p in f['tests']]) if found else ())
+    rows = []
+    for (name, later, earlier), f in zip(asked, found):
+        p = [float(next(corrected)) for _ in f['tests']]
+        only = ' '.join(f'{x}:{y}' for x, y, _ in f['tests'])
+        rows.append({'set': name, 'system': look(later).label, 'than': look(earlier).label,
+            'difference': f['difference'], '95 %': f['interval'], 'by': f['shared'],
+            'only this / only that': only, 'p': min(p), 'seeds': seeds_text(len(p))})
+    return rows
+
 def neighbour_tests(
     records:dict, # name → record
     systems, # in the order of the ablation
     name:str='bench', # of the set
 ) -> list: # dict rows, one for every step
     "Does each step read more than the one before it?"
-    pools = {s: pool_seeds(records, s, name) for s in systems}
-    pairs = list(zip(systems[1:], systems))
-    found = [compare(pools[a], pools[b]) for a, b in pairs]
-    corrected = iter(holm([p for f in found for *_, p in f['tests']]) if found else ())
-    rows = []
-    for (later, earlier), f in zip(pairs, found):
-        p = [float(next(corrected)) for _ in f['tests']]
-        only = ' '.join(f'{x}:{y}' for x, y, _ in f['tests'])
-        rows.append({'system': look(later).label, 'than': look(earlier).label,
-            'difference': f['difference'], '95 %': f['interval'], 'by': f['shared'],
-            'only this / only that': only, 'p': min(p), 'seeds': seeds_text(len(p))})
-    return rows
+    rows = pair_tests(records, list(zip(systems[1:], systems)), [name])
+    return [{k: v for k, v in row.items() if k != 'set'} for row in rows]
 
 # %% ../nbs/22_figures.ipynb #a3d324fe
 column_width, text_width = 3.35, 6.9 # inches
@@ -906,9 +914,10 @@ def with_fit(
     seen, rate, # as `power_law` takes them
     color,
     ahead, # (10., 100.): so many times the most tracks
-) -> str: # the rates there; empty for a single point
-    "Draws the power law as far as the first of these"
-    if len(seen) < 2: return ''
+) -> str: # the rates there; empty where nothing is fitted
+    "Draws the power law of the points where anything is read, three at least, as far as the first of these"
+    seen, rate = (np.asarray(v)[np.asarray(rate) > 0] for v in (seen, rate))
+    if len(seen) < 3: return ''
     a, b = power_law(seen, rate)
     further = np.geomspace(min(seen), ahead[0] * max(seen), 40)
     ax.plot(further, 1 - a * further**-b, color=color, ls='--', lw=.8)
