@@ -430,11 +430,12 @@ def exact_flow(
     waves:Tensor, # (B, T, K, 4)
     placed:Tensor, # (B, T, 3, 3) canvas px → native px: how each frame was carried onto the canvas
 ) -> Tensor: # (B, T, 2, 32, 96) canvas px, reference → t
-    "Flow from the reference frame to every frame, from the geometry itself"
+    "Flow from the reference frame to every frame, from the geometry itself; what lies more than a canvas outside lies a canvas outside"
     r, grid = reference_index(homography.shape[1]), lattice(device=homography.device)
     seen = look(homography[:, r], waves[:, r], carried(placed[:, r], grid))[:, None]
     native = shimmer(carried(torch.linalg.inv(homography), seen).flatten(-2), waves, inverse=True).unflatten(-1, grid.shape[1:])
-    flow = carried(torch.linalg.inv(placed), native) - grid
+    size = grid.new_tensor(canvas[::-1])[:, None, None]
+    flow = carried(torch.linalg.inv(placed), native).clamp(-size, 2 * size) - grid
     flow[:, r] = 0
     return between_nodes(flow, grid, *(torch.arange(n, device=grid.device) + 0.5 for n in canvas))
 
