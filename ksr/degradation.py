@@ -434,10 +434,12 @@ def exact_flow(
     r, grid = reference_index(homography.shape[1]), lattice(device=homography.device)
     seen = look(homography[:, r], waves[:, r], carried(placed[:, r], grid))[:, None]
     native = shimmer(carried(torch.linalg.inv(homography), seen).flatten(-2), waves, inverse=True).unflatten(-1, grid.shape[1:])
-    size = grid.new_tensor(canvas[::-1])[:, None, None]
-    flow = carried(torch.linalg.inv(placed), native).clamp(-size, 2 * size) - grid
+    flow = carried(torch.linalg.inv(placed), native) - grid
+    flow = between_nodes(flow, grid, *(torch.arange(n, device=grid.device) + 0.5 for n in canvas))
+    p, size = pixel_grid(*canvas, grid.device), grid.new_tensor(canvas[::-1])[:, None, None]
+    flow = (p + flow).clamp(-size, 2 * size) - p
     flow[:, r] = 0
-    return between_nodes(flow, grid, *(torch.arange(n, device=grid.device) + 0.5 for n in canvas))
+    return flow
 
 # %% ../nbs/02_degradation.ipynb #61a54aa9
 def curved_motion(
