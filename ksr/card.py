@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['mark', 'set_names', 'distances', 'quoted', 'needed', 'filled', 'stale', 'rate_text', 'rate_rows', 'markdown',
            'rates_table', 'learning_table', 'whole_texts', 'detector_texts', 'corner_texts', 'cost_texts',
-           'picture_texts', 'place_texts', 'system_texts', 'record_file', 'learning_file', 'read_json', 'page_values',
-           'checked_record', 'rounded', 'learning_row', 'with_row', 'write_json', 'pages', 'keep_record', 'fill_pages',
-           'ksr_card']
+           'picture_texts', 'place_texts', 'system_texts', 'record_file', 'learning_file', 'weights_sha', 'of_these',
+           'read_json', 'page_values', 'checked_record', 'rounded', 'learning_row', 'with_row', 'write_json', 'pages',
+           'keep_record', 'fill_pages', 'ksr_card']
 
 # %% ../nbs/25_card.ipynb #19eb2279
 import hashlib, json, re
@@ -170,6 +170,19 @@ def system_texts(
 def record_file(weights:str) -> Path: return weights_file(weights).with_suffix('.metrics.json')
 def learning_file() -> Path: return root/'data'/'results'/'learning'/'joint.json'
 
+def weights_sha(weights:str) -> str: return hashlib.sha256(weights_file(weights).read_bytes()).hexdigest()
+
+def of_these(
+    record:dict, # or its facts
+    key:str, # where it names its weights
+    weights:str, # a name under ksr/weights
+    where, # the record's file, for the message
+) -> dict: # the record; KSRError where it is of others
+    "Is a record of these weights?"
+    found, here = record[key], weights_sha(weights)
+    if found != here: raise KSRError(f'{where}: of weights {found[:8]}…, {weights_file(weights).name} is {here[:8]}…')
+    return record
+
 def read_json(
     path:Path, # a record
 ):
@@ -182,7 +195,8 @@ def page_values(
 ) -> dict: # name → text
     "Everything that a page may say"
     record, header, learning = read_json(record_file(weights)), read_header(weights), read_json(learning_file())
-    sha, facts = record['facts']['sha256'], record['facts']
+    facts = of_these(record['facts'], 'sha256', weights, record_file(weights))
+    sha = facts['sha256']
     values = {'sha': sha, 'sha.short': f'{sha[:8]}…{sha[-4:]}', 'parameters': f"{int(facts['parameters']) / 1e6:.2f}"}
     values |= {f'synthetic.{k}': f"{record['settings'][k]:,}" for k in ('tracks', 'seed')} | {'version': facts['ksr']}
     values |= {f'ece.{name}': f"{rows[0]['ece']:.3f}" for name, rows in (record['folders'] | dict(synthetic=record['reading'])).items()}
@@ -192,7 +206,9 @@ def page_values(
     values |= {'seen': f"{header['tracks_seen']:,}", 'exponent': f"{header['exponent']}"}
     values |= detector_texts(read_json(record_file('detector')))
     values |= place_texts(record)
-    for name in quoted: values |= system_texts(read_json(root/'data'/'results'/'ablation'/f'{name}-0'/'metrics.json'))
+    for path in (root/'data'/'results'/'ablation'/f'{name}-0'/'metrics.json' for name in quoted):
+        of = read_json(path)
+        values |= system_texts(of_these(of, 'weights', weights, path) if 'weights' in of else of)
     values |= whole_texts(record['photographs']) | corner_texts(record['corners'])
     values |= cost_texts(record) | picture_texts(record['pictures'])
     table = lambda text: f'\n\n{text}\n\n'
@@ -208,6 +224,7 @@ def checked_record(
     if (of := record['facts']['sha256']) != sha: raise KSRError(f'the record is of weights {of[:8]}…, the weights are {sha[:8]}…')
     missing = [f'folder {n}' for n in needed if n not in record['folders']]
     missing += [n for n in ('photos', 'photographs', 'corners', 'alone') if not record.get(n)]
+    missing += [f'alone {n}' for n in needed[1:] if n not in (record.get('alone') or needed)]
     if missing: raise KSRError(f'the record lacks {missing}: see the parameters of evaluate.ipynb')
     if not record['settings']['benchmark']: raise KSRError('timings of one short round are not quoted: evaluate with -p benchmark True')
     return record
@@ -251,11 +268,14 @@ def keep_record(
     weights:str, # a name under ksr/weights
 ):
     "Beside the weights, and into the learning curve"
-    sha, header = hashlib.sha256(weights_file(weights).read_bytes()).hexdigest(), read_header(weights)
-    try: record = rounded(checked_record(read_json(file), sha))
+    header = read_header(weights)
+    if lost := [k for k in ('made_of', 'tracks_seen', 'exponent') if k not in header]:
+        raise KSRError(f'{weights_file(weights)}: its header lacks {lost}, which pages quote')
+    try: record = rounded(checked_record(read_json(file), weights_sha(weights)))
     except KSRError as e: raise KSRError(f'{file}: {e}') from None
+    learned = with_row(read_json(learning_file()), learning_row(record, header['tracks_seen']))
     write_json(record_file(weights), record)
-    write_json(learning_file(), with_row(read_json(learning_file()), learning_row(record, header['tracks_seen'])))
+    write_json(learning_file(), learned)
 
 def fill_pages(
     weights:str='small', # a name under ksr/weights
@@ -282,6 +302,6 @@ def ksr_card(
         if record and check: raise KSRError('--record changes files, --check does not: expected one of them')
         if record: keep_record(Path(record), weights)
         found = fill_pages(weights, check)
-        say('\n'.join(found) or 'every number is what its record says')
+        say('\n'.join(found) or 'every marked number is what its record says')
         return bool(found and check)
     finish(work)

@@ -54,11 +54,15 @@ def check_set(
     columns:dict, # 'tracks' and one list (or string of letters) for every column
 ):
     "One value for every track, every value in its range, and what is said twice said alike"
+    refuse_unless(isinstance(columns, dict), where, f'a {type(columns).__name__}, expected columns')
     for key in needed_columns: refuse_unless(key in columns, where, f'no {key!r}, expected {", ".join(needed_columns)}')
     n = columns['tracks']
+    refuse_unless(isinstance(n, int) and n > 0, where, f'tracks = {n!r}, expected at least 1')
     for key, values in columns.items():
         if key in ('tracks', 'shared'): continue
         refuse_unless(len(values) == n, where, f'{len(values)} values of {key!r}, expected {n}, one for every track')
+    for key in {'edits', 'confidence', 'psnr', 'ssim', 'lpips'} & columns.keys():
+        for v in columns[key]: refuse_unless(type(v) in (int, float) and math.isfinite(v), where, f'{key} = {v!r}, expected a number')
     right, edits = columns['right'], columns['edits']
     for v in right: refuse_unless(v in range(slots + 1), where, f'right = {v!r}, expected 0 … {slots} characters')
     for v in columns['confidence']: refuse_unless(0 <= v <= 1, where, f'confidence = {v!r}, expected 0 … 1')
@@ -75,9 +79,10 @@ def load_record(
 ) -> dict: # the record
     "One run's record, checked"
     try: record = json.loads(Path(path).read_text(encoding='utf-8'))
-    except json.JSONDecodeError as e: raise KSRError(f'{path}: not JSON ({e}), expected the record of a run') from e
+    except ValueError as e: raise KSRError(f'{path}: not JSON ({e}), expected the record of a run') from e
     refuse_unless(isinstance(record, dict), path, f'a {type(record).__name__}, expected a record with {", ".join(needed)}')
     for key in needed: refuse_unless(key in record, path, f'no {key!r}, expected {", ".join(needed)}')
+    refuse_unless(isinstance(record['sets'], dict), path, f"sets is a {type(record['sets']).__name__}, expected them by name")
     for name, columns in record['sets'].items(): check_set(f'{path}, set {name!r}', columns)
     return record
 
@@ -135,7 +140,7 @@ class Pooled:
         return replace(self, seeds=tuple(seeds), columns={k: v[rows] for k, v in self.columns.items()})
 
     def beside(self, other): # the same for every seed of the other, where nothing in it was trained
-        if not self.fixed or other.fixed: return self
+        if not self.fixed: return self
         return replace(self, seeds=other.seeds, columns={k: v.repeat(len(other.seeds), 0) for k, v in self.columns.items()})
 
 # %% ../nbs/22_figures.ipynb #cae602de
@@ -173,9 +178,9 @@ def pool_seeds(
 def pooled_interval(
     pooled:Pooled, # S seeds
 ) -> tuple: # (low, high) in [0, 1]
-    "What the choice of clusters leaves open: Wilson's interval at the effective size for one seed, the mean's bootstrap for several"
-    clusters = pooled.facts['cluster']
-    return rate_interval(pooled.read[0], clusters) if len(pooled.seeds) == 1 else mean_interval(pooled.per_track, clusters)[1:]
+    "What the choice of clusters leaves open: Wilson's interval at the effective size where all seeds read alike, else the mean's bootstrap"
+    clusters, alike = pooled.facts['cluster'], (pooled.read == pooled.read[0]).all()
+    return rate_interval(pooled.read[0], clusters) if alike else mean_interval(pooled.per_track, clusters)[1:]
 
 def seeds_text(
     number:int, # of seeds
@@ -381,7 +386,8 @@ def compare(
     earlier:Pooled, # the other, on the same tracks
 ) -> dict: # difference, interval, and for every common seed the tracks that only one of them reads, and p
     "Two systems, paired by track and by seed; one in which nothing was trained stands beside every seed of the other"
-    where, later, earlier = f'{later.system} and {earlier.system}', later.beside(earlier), earlier.beside(later)
+    where, later = f'{later.system} and {earlier.system}', later.beside(earlier)
+    earlier = earlier.beside(later)
     same_tracks(later.facts, earlier.facts, where)
     common = [s for s in later.seeds if s in earlier.seeds]
     refuse_unless(common, where, f'seeds {later.seeds} and {earlier.seeds}, expected at least one in common')
@@ -412,11 +418,10 @@ def pair_tests(
 def neighbour_tests(
     records:dict, # name → record
     systems, # in the order of the ablation
-    name:str='bench', # of the set
-) -> list: # dict rows, one for every step
+    names=('bench',), # of the sets
+) -> list: # dict rows, one for every set and step
     "Does each step read more than the one before it?"
-    rows = pair_tests(records, list(zip(systems[1:], systems)), [name])
-    return [{k: v for k, v in row.items() if k != 'set'} for row in rows]
+    return pair_tests(records, list(zip(systems[1:], systems)), names)
 
 # %% ../nbs/22_figures.ipynb #a3d324fe
 column_width, text_width = 3.35, 6.9 # inches
@@ -527,6 +532,7 @@ def rate_bars(
     reference:str='', # a system whose rate is drawn through all bars
 ) -> plt.Figure:
     "Recognition rate with interval and seeds"
+    refuse_unless(systems, 'rate_bars', 'no system, expected at least one')
     fig, axes = panels(len(names), .5 + .175 * len(systems))
     for ax, name in zip(axes, names):
         for i, system in enumerate(systems):
@@ -566,6 +572,7 @@ def corrupted_curves(
 ) -> plt.Figure:
     "Recognition rate with interval and PSNR against the number of corrupted frames, a column for every kind"
     kinds = corrupted_sets(records)
+    refuse_unless(kinds and systems, 'corrupted_curves', f'{len(records)} records, {len(systems)} systems, expected at least one of each')
     rows = [m for m in measures if any(m in s for r in records.values() for s in r['sets'].values())]
     fig, axes = new_figure(text_width, .55 + 1.45 * len(rows), len(rows), len(kinds), sharex=True, sharey='row')
     for ax, (kind, ks), measure in ((axes[i, j], pair, m) for i, m in enumerate(rows) for j, pair in enumerate(kinds.items())):
@@ -859,7 +866,9 @@ def place_labels(
         ax.annotate(text, point, offset, textcoords='offset points', fontsize=7, **beside(*offset))
         full.append(box.extents)
         if math.hypot(*offset) < 7: continue
-        ax.annotate('', point, offset, textcoords='offset points', arrowprops=dict(arrowstyle='-', lw=.4, color=grey, shrinkA=0, shrinkB=2))
+        start, size = np.round(pixels(point), 1), ax.figure.bbox.size # rounded: a logarithm's last bit is not the same on every machine
+        line = dict(arrowstyle='-', lw=.4, color=grey, shrinkA=0, shrinkB=2)
+        ax.annotate('', start / size, (start + np.array(offset) * scale) / size, xycoords='figure fraction', arrowprops=line)
         thin += [(*(p - scale), *(p + scale)) for p in np.linspace(pixels(point), pixels(point) + np.array(offset) * scale, 24)]
     ax.figure.dpi = shown
 
@@ -885,6 +894,7 @@ def cost_accuracy(
     "Recognition rate against 10⁹ operations a track"
     cost = {r['system']: r['gigaflops'] for r in records.values() if r.get('gigaflops')}
     shown = [s for s in systems if s in cost]
+    refuse_unless(shown, 'cost_accuracy', f'{list(systems)}: expected at least one with `gigaflops`')
     fig, axes = new_figure(column_width, 3.)
     ax, bars = axes[0, 0], []
     for system in shown:
@@ -893,7 +903,7 @@ def cost_accuracy(
         ax.plot([cost[system]] * 2, [low, high], color=shape.color, lw=.8)
         ax.plot(cost[system], pooled.rate, **shape.line(ls='', ms=5))
         bars.append(((cost[system], pooled.rate), (cost[system], low, cost[system], high)))
-    ax.set(xlabel='cost (GFLOP a track)', ylabel=f'recognition rate, 95 % by {pooled.shared}', title=set_labels.get(name, name))
+    ax.set(xlabel='cost on rectified frames (GFLOP a track)', ylabel=f'recognition rate, 95 % by {pooled.shared}', title=set_labels.get(name, name))
     log_ticks(ax, [cost[s] for s in shown])
     ax.margins(x=.3, y=.1)
     ax.set_ylim(top=ax.get_ylim()[1] + .35 * np.ptp(ax.get_ylim())) # room for names above
