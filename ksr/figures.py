@@ -291,7 +291,7 @@ looks = dict(
     single=Look('single frame', pale, 'o'), best=Look('best frame', pale, 's'),
     mean=Look('bicubic mean', grey, 'D'), aligned=Look('aligned mean', grey, '^'),
     vote=Look('frame vote', black, 'X'),
-    baseline=Look('MF-LPR²', vermillion, 's'), community=Look('ResNet-34 + CTC*', orange, 'P'), v1=Look('V1', sky, 'v'),
+    baseline=Look('MF-LPR²', vermillion, 's'), community=Look('ResTran34+STN*', orange, 'P'), v1=Look('V1', sky, 'v'),
     v2=Look('V2', blue, '^'), final=Look('Final', green, 'o'), plus=Look('plus', purple, 'D'),
     no_error_map=Look('no error map', green, '<'), one_point=Look('one head, one point', green, '>'),
     window_1=Look('window of one frame', green, 'd'), window_large=Look('large windows', green, 'D'),
@@ -300,7 +300,7 @@ looks = dict(
     shipped=Look('shipped', purple, '*'), joint=Look('joint reader*', purple, 'P'),
     small=Look('joint reader*, as shipped', sky, 'o'), smoke=Look('smoke size*, as shipped', grey, 's'),
     **{'shipped, image alone': Look('shipped, image alone', purple, 'x'),
-        'community compute': Look('ResNet-34 + CTC*, same compute', orange, 'X'),
+        'community compute': Look('ResTran34+STN*, same compute', orange, 'X'),
         'joint as cut': Look('joint reader*, frames as cut', vermillion, 'X')})
 set_labels = dict(synthetic='synthetic tracks', bench='synthetic benchmark', br_dev='real plates (br_dev)',
     mercosur_dev='real Mercosur plates', mercosur_steep_dev='real Mercosur plates, steep')
@@ -903,7 +903,8 @@ def cost_accuracy(
         ax.plot([cost[system]] * 2, [low, high], color=shape.color, lw=.8)
         ax.plot(cost[system], pooled.rate, **shape.line(ls='', ms=5))
         bars.append(((cost[system], pooled.rate), (cost[system], low, cost[system], high)))
-    ax.set(xlabel='cost on rectified frames (GFLOP a track)', ylabel=f'recognition rate, 95 % by {pooled.shared}', title=set_labels.get(name, name))
+    ax.set(xlabel='cost on rectified frames (GFLOP a track)', ylabel=f'recognition rate, 95 % by {pooled.shared}')
+    ax.set_title(set_labels.get(name, name))
     log_ticks(ax, [cost[s] for s in shown])
     ax.margins(x=.3, y=.1)
     ax.set_ylim(top=ax.get_ylim()[1] + .35 * np.ptp(ax.get_ylim())) # room for names above
