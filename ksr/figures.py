@@ -957,10 +957,10 @@ def scaling_curve(
             for x, f in zip(seen, found): ax.plot([x, x], f['interval'], color=color, lw=.7)
         most = max(r['tracks_seen'] for r in records.values())
         log_ticks(ax, [r['tracks_seen'] for r in records.values()] + [ahead[0] * most])
-        ax.set(xlabel='tracks seen in training')
+        ax.set(xlabel='tracks seen in training', xlim=(None, max(ax.get_xlim()[1], 1.5 * most)))
         title = f'{set_labels.get(name, name)}, 95 % by {found[0]["shared"]}'
         ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), title=title, title_fontsize=8, fontsize=6)
-    for ax in axes[::2]: ax.set(ylabel='recognition rate (share of plates)', ylim=(0, 1))
+    for ax in axes[::2]: ax.set(ylabel='recognition rate (share of plates)', ylim=(-.02, 1))
     return fig
 
 # %% ../nbs/22_figures.ipynb #418a7428
